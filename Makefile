@@ -1,0 +1,50 @@
+# make book   the whole book: every notebook executed, strict HTML in _build/html
+# make test   lint, types, tests
+# make lab    JupyterLab on the notebooks
+# make benchmark   timings of the package against its peers; writes book/results
+# make clean  remove what was built (not the environment; `make distclean` does)
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+JOBS ?= 2
+
+# one thread a process: two busy OpenMP pools on two cores mislead each other tenfold
+export OMP_NUM_THREADS ?= 1
+export MADCLUSTER_PROGRESS ?= 0
+
+.PHONY: book test lab benchmark clean distclean
+
+book: $(VENV)/.installed
+	rm -rf _build/stage _build/html
+	$(BIN)/python book/execute.py _build/stage --jobs $(JOBS)
+	$(BIN)/jupyter-book build _build/stage --path-output . -W -n --keep-going -q
+	@echo "open _build/html/index.html"
+
+test: $(VENV)/.installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -n $(JOBS)
+
+lab: $(VENV)/.installed
+	MADCLUSTER_PROGRESS=1 $(BIN)/jupyter lab book
+
+benchmark: $(VENV)/.installed
+	for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
+
+$(VENV)/.installed: requirements.txt requirements-no-deps.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11) and \
+		"Python 3.11 is needed, this is %d.%d: make PYTHON=/path/to/python3.11" % sys.version_info[:2])'
+	@$(PYTHON) -c 'import ensurepip' || { echo "apt-get install python3-venv is needed"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet "$$(grep '^torch==' requirements.txt)"
+	$(BIN)/python -m pip install --quiet -r requirements.txt
+	$(BIN)/python -m pip install --quiet --no-deps -r requirements-no-deps.txt -e .
+	touch $@
+
+clean:
+	rm -rf _build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+distclean: clean
+	rm -rf $(VENV) *.egg-info
