@@ -1,0 +1,252 @@
+"""A multivariate series with a normal train split, cut to windows and brought to one scale."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple, Self, get_args
+
+import numpy as np
+import pandas as pd
+from numpy.lib.stride_tricks import sliding_window_view
+
+__all__ = ["Event", "Scaler", "Series", "segments", "windows"]
+
+
+class Event(NamedTuple):
+    """What is known of one anomaly beyond its rows."""
+
+    kind: str
+    start: int  # first row
+    stop: int  # first row after it
+    channels: tuple[int, ...] = ()  # counted from 0; empty where nobody said which
+
+
+def segments(labels: np.ndarray) -> np.ndarray:
+    """Runs of true labels as half-open rows; (m,) → (s 2).
+
+    >>> segments([0, 1, 1, 0, 1]).tolist()
+    [[1, 3], [4, 5]]
+    """
+    steps = np.diff(np.concatenate([[0], np.asarray(labels, dtype=bool).astype(np.int8), [0]]))
+    return np.stack([np.flatnonzero(steps == 1), np.flatnonzero(steps == -1)], axis=1)
+
+
+def windows(x: np.ndarray, length: int, stride: int = 1) -> np.ndarray:
+    """All windows of a series, as a read-only view; (n c) → (b t c).
+
+    Raises
+    ------
+    ValueError
+        If `x` is not 2-D or shorter than a window, or a number is not a positive integer.
+    """
+    for name, value in (("length", length), ("stride", stride)):
+        if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < 1:
+            raise ValueError(f"{name} must be a positive integer, got {value!r}")
+    if x.ndim != 2:
+        raise ValueError(f"x must be 2-D (rows, channels), got shape {x.shape}")
+    if len(x) < length:
+        raise ValueError(f"x has {len(x)} rows, less than a window of {length}")
+    return sliding_window_view(x, length, axis=0)[::stride].swapaxes(1, 2)  # (b t c)
+
+
+def _split(x: Any, where: str, channels: tuple[str, ...] | None) -> np.ndarray:
+    """One split as read-only float32 (n c), or a ValueError that says what is wrong with it."""
+    try:
+        x = np.asarray(x, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{where} must be numbers: {error}") from error
+    if x.ndim != 2:
+        raise ValueError(f"{where} must be 2-D (rows, channels), got shape {x.shape}")
+    if 0 in x.shape:
+        raise ValueError(f"{where} is empty: shape {x.shape}")
+    if channels is not None and x.shape[1] != len(channels):
+        raise ValueError(f"{where} has {x.shape[1]} channels, expected {len(channels)}")
+    with np.errstate(over="ignore"):
+        x = x.astype(np.float32)
+    bad = np.argwhere(~np.isfinite(x))
+    if len(bad):
+        row, channel = (int(i) for i in bad[0])
+        name = channel if channels is None else channels[channel]
+        raise ValueError(
+            f"{where} holds {x[row, channel]} in row {row}, channel {name} "
+            f"({len(bad)} such values in all)"
+        )
+    x.flags.writeable = False
+    return x
+
+
+@dataclass(frozen=True, eq=False)
+class Series:
+    """A normal train split and a labeled test split of the same channels.
+
+    Parameters
+    ----------
+    name : str
+        Such as "SMD/machine-1-6"; every error begins with it.
+    train : (n c), test : (m c)
+        Stored as read-only float32.
+    labels : (m,)
+        True where a row of the test split is anomalous.
+    channels : names of the channels; by default their numbers.
+    events : what is known of single anomalies, by kind.
+    time : (m,), optional time stamps of the test split.
+    filled : int
+        Missing values that a reader was asked to fill.
+
+    Raises
+    ------
+    ValueError
+        For NaN, infinities, empty splits, unequal channels and labels that do not fit, naming the
+        series, split, row and channel.
+    """
+
+    name: str
+    train: np.ndarray
+    test: np.ndarray
+    labels: np.ndarray
+    channels: tuple[str, ...] = ()
+    events: tuple[Event, ...] = ()
+    time: pd.Index | None = None
+    filled: int = 0
+
+    def __post_init__(self) -> None:
+        channels = tuple(str(c) for c in self.channels) or None
+        train = _split(self.train, f"{self.name}: train", channels)
+        channels = channels or tuple(str(i) for i in range(train.shape[1]))
+        test = _split(self.test, f"{self.name}: test", channels)
+        labels = np.asarray(self.labels)
+        if labels.shape != (len(test),):
+            raise ValueError(
+                f"{self.name}: labels have shape {labels.shape}, the test split has "
+                f"{len(test)} rows"
+            )
+        wrong = np.flatnonzero(~np.isin(labels, (0, 1)))
+        if len(wrong):
+            raise ValueError(
+                f"{self.name}: labels must be 0 or 1, row {wrong[0]} is {labels[wrong[0]]}"
+            )
+        if self.time is not None and len(self.time) != len(test):
+            raise ValueError(f"{self.name}: {len(self.time)} time stamps for {len(test)} rows")
+        labels = labels.astype(bool)
+        labels.flags.writeable = False
+        values = {"train": train, "test": test, "labels": labels, "channels": channels}
+        for field, value in values.items():
+            object.__setattr__(self, field, value)
+
+    def __repr__(self) -> str:
+        return (
+            f"Series({self.name!r}, train {self.train.shape}, test {self.test.shape}, "
+            f"{self.anomaly_ratio:.2%} anomalous in {len(self.segments)} segments)"
+        )
+
+    @property
+    def n_channels(self) -> int:
+        return len(self.channels)
+
+    @property
+    def anomaly_ratio(self) -> float:
+        """Share of anomalous rows in the test split."""
+        return float(self.labels.mean())
+
+    @property
+    def segments(self) -> np.ndarray:
+        """Anomalous segments of the test split, half-open, (s 2)."""
+        return segments(self.labels)
+
+    def events_of(self, kind: str) -> list[Event]:
+        """Events of one kind, in order.
+
+        Raises
+        ------
+        ValueError
+            If the series has none of that kind.
+        """
+        found = [event for event in self.events if event.kind == kind]
+        if not found:
+            kinds = sorted({event.kind for event in self.events})
+            raise ValueError(f"{self.name} has no event of kind {kind!r}, only {kinds}")
+        return found
+
+
+ScalerKind = Literal["minmax", "standard", "none"]
+
+
+class Scaler:
+    """Bring every channel to one scale, learned from the train split alone.
+
+    "minmax" maps the train split to [0, 1], "standard" to mean 0 and variance 1, "none" leaves it.
+    A channel that is constant in train becomes 0 there. If it moves later, its deviation from the
+    constant is kept in its own units: a channel that wakes up must not vanish.
+
+    Parameters
+    ----------
+    kind : "minmax", "standard" or "none"
+    clip : float, optional
+        Keep what lies outside the train range within this distance of it, in scaled units: for
+        "minmax" in [−clip, 1 + clip], otherwise in [−clip, clip].
+    """
+
+    def __init__(self, kind: ScalerKind = "minmax", *, clip: float | None = None) -> None:
+        if kind not in get_args(ScalerKind):
+            raise ValueError(f"scaler must be one of {get_args(ScalerKind)}, got {kind!r}")
+        if clip is not None and not clip > 0:
+            raise ValueError(f"clip must be positive, got {clip}")
+        self.kind, self.clip = kind, clip
+        self.shift: np.ndarray | None = None  # (c,) float64
+        self.scale: np.ndarray | None = None  # (c,) float64
+
+    def fit(self, x: np.ndarray) -> Self:
+        """Learn shift and scale of every channel; (n c)."""
+        if x.ndim != 2 or 0 in x.shape:
+            raise ValueError(f"x must be 2-D (rows, channels) and not empty, got shape {x.shape}")
+        x = x.astype(np.float64)
+        low, high = x.min(0), x.max(0)
+        if self.kind == "minmax":
+            self.shift, scale = low, high - low
+        elif self.kind == "standard":
+            self.shift, scale = np.where(low == high, low, x.mean(0)), x.std(0)
+        else:
+            self.shift, scale = np.zeros(x.shape[1]), np.ones(x.shape[1])
+        constant = (low == high) & (self.kind != "none")
+        self.scale = np.where(constant | (scale == 0), 1.0, scale)
+        return self
+
+    def transform(self, x: np.ndarray) -> np.ndarray:
+        """(n c) → (n c) float32.
+
+        Raises
+        ------
+        ValueError
+            If it was not fitted, or on another number of channels.
+        """
+        if self.shift is None or self.scale is None:
+            raise ValueError("the scaler is not fitted: call fit with the train split first")
+        if x.ndim != 2 or x.shape[1] != len(self.shift):
+            raise ValueError(
+                f"x has shape {x.shape}, the scaler was fitted on {len(self.shift)} channels"
+            )
+        z = (x - self.shift) / self.scale
+        if self.clip is not None:
+            z = z.clip(-self.clip, self.clip + (self.kind == "minmax"))
+        limit = np.finfo(np.float32).max
+        return z.clip(-limit, limit).astype(np.float32)
+
+    def fit_transform(self, x: np.ndarray) -> np.ndarray:
+        """`fit` and `transform` of the same split."""
+        return self.fit(x).transform(x)
+
+    def state(self) -> dict[str, np.ndarray]:
+        """What `fit` learned, as arrays."""
+        if self.shift is None or self.scale is None:
+            raise ValueError("the scaler is not fitted: call fit with the train split first")
+        return {"shift": self.shift, "scale": self.scale}
+
+    @classmethod
+    def from_state(
+        cls, kind: ScalerKind, clip: float | None, state: Mapping[str, np.ndarray]
+    ) -> Self:
+        """A fitted scaler from what `state` returned."""
+        scaler = cls(kind, clip=clip)
+        scaler.shift, scaler.scale = np.asarray(state["shift"]), np.asarray(state["scale"])
+        return scaler
