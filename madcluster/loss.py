@@ -1,0 +1,173 @@
+"""The equations of MADCluster, one function each (arXiv 2505.16223).
+
+Shapes use one alphabet: `b` window, `t` time step, `d` embedding size, `k` cluster. Every function
+is differentiable, keeps the dtype of its input and moves no data between devices.
+
+The paper's learned threshold ν is called `threshold`; the soft-boundary fraction of Deep SVDD, also
+written ν in its paper, is called `nu`.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cosine_similarity
+
+__all__ = [
+    "cluster_divergence",
+    "cosine_assignment",
+    "distance_mapping",
+    "log_mean",
+    "one_directed_adaptive",
+    "radius",
+    "soft_boundary",
+    "student_t_assignment",
+    "target_distribution",
+]
+
+
+def distance_mapping(h: Tensor, centers: Tensor) -> Tensor:
+    """Squared distance of every embedding to every center, ‖h − c‖².
+
+    Parameters
+    ----------
+    h : (b t d)
+    centers : (k d)
+
+    Returns
+    -------
+    (b t k), squared units of `h`. The difference is taken before the square: the expanded form
+    ‖h‖² − 2h·c + ‖c‖² loses all digits when the embeddings are close to the center.
+    """
+    return (h.unsqueeze(-2) - centers).square().sum(-1)  # (b t k)
+
+
+def radius(squared_distance: Tensor, nu: float) -> Tensor:
+    """R², the (1 − nu) quantile of the squared distances of the training data.
+
+    Of all steps, a fraction `nu` lies outside (Deep SVDD, Ruff et al. 2018, §3.3).
+
+    Raises
+    ------
+    ValueError
+        If `nu` is not in (0, 1) or there is no distance.
+    """
+    if not 0 < nu < 1:
+        raise ValueError(f"nu must lie in (0, 1), got {nu}")
+    if squared_distance.numel() == 0:
+        raise ValueError("squared_distance is empty: no quantile can be taken")
+    values = squared_distance.detach().flatten()
+    # torch.quantile refuses more than 2**24 values; kthvalue has no such limit
+    rank = min(values.numel(), max(1, round((1 - nu) * values.numel())))
+    return values.kthvalue(rank).values
+
+
+def soft_boundary(squared_distance: Tensor, squared_radius: Tensor, nu: float) -> Tensor:
+    """R² + max(0, ‖h − c‖² − R²) / nu, elementwise (Deep SVDD, eq. 3)."""
+    return squared_radius + torch.relu(squared_distance - squared_radius) / nu
+
+
+def cosine_assignment(h: Tensor, centers: Tensor) -> Tensor:
+    """q = (1 + cos(h, c)) / 2 in [0, 1], the similarity used for k = 1.
+
+    Parameters
+    ----------
+    h : (b t d)
+    centers : (k d)
+
+    Returns
+    -------
+    (b t k). A zero embedding has cosine 0 and q = 1/2, with a finite gradient.
+    """
+    cosine = cosine_similarity(h.unsqueeze(-2), centers, dim=-1, eps=1e-8)  # (b t k)
+    return ((1 + cosine) / 2).clamp(0, 1)  # rounding can leave [-1, 1] by one unit
+
+
+def student_t_assignment(h: Tensor, centers: Tensor) -> Tensor:
+    """q_tj = (1 + ‖h_t − c_j‖²)⁻¹ / Σ_j (…), the assignment used for k > 1.
+
+    Parameters
+    ----------
+    h : (b t d)
+    centers : (k d)
+
+    Returns
+    -------
+    (b t k), summing to one over k. For k = 1 it is identically 1.
+    """
+    similarity = 1 / (1 + distance_mapping(h, centers))
+    return similarity / similarity.sum(-1, keepdim=True)  # (b t k)
+
+
+def target_distribution(q: Tensor) -> Tensor:
+    """p_tj = (q_tj² / Σ_t q_tj) / Σ_j (q_tj² / Σ_t q_tj): the sharpened target, without gradient.
+
+    Parameters
+    ----------
+    q : (b t k), summing to one over k. The sum over t runs over one window.
+
+    Returns
+    -------
+    (b t k), summing to one over k. For k = 1 it is identically 1: nothing is learned from it.
+    """
+    q = q.detach()
+    weight = q.square() / q.sum(-2, keepdim=True)
+    return weight / weight.sum(-1, keepdim=True)
+
+
+def cluster_divergence(q: Tensor) -> Tensor:
+    """Σ_j p_j log(p_j / q_j) for every step, with p = `target_distribution(q)`; (b t k) → (b t)."""
+    p = target_distribution(q)
+    tiny = torch.finfo(q.dtype).tiny
+    return -(torch.special.entr(p) + p * q.clamp_min(tiny).log()).sum(-1)
+
+
+def one_directed_adaptive(q: Tensor, threshold: Tensor | float) -> Tensor:
+    """One-directed Adaptive loss L(q, ν), elementwise.
+
+    The paper writes L = −[p·log f1 + (1 − p)·log f2] with the hard label p = 1[q ≥ ν],
+    f1 = 1 − s·(1 − q), s = (1 − ν^(1−ν)) / (1 − ν) and f2 = q^(1−ν). f1 is the chord of the concave
+    f2 from q = ν to q = 1, so the smaller of the two is always the one that p selects and
+
+        L = max(−log f1, −log f2).
+
+    No branch and no label is needed; L is continuous, decreases in q and in ν, and is convex in q.
+
+    Parameters
+    ----------
+    q : any shape, values in [0, 1]
+    threshold : broadcastable to `q`, values in (0, 1)
+
+    Returns
+    -------
+    Same shape as `q`, non-negative and finite; q below the smallest normal number counts as that.
+
+    Notes
+    -----
+    s is computed as −expm1((1 − ν)·log ν) / (1 − ν): in float32 the plain form has lost half of its
+    digits at 1 − ν = 2e-4 and all of them at 1e-4.
+
+    Examples
+    --------
+    >>> import torch
+    >>> one_directed_adaptive(torch.tensor([0.2, 0.5, 1.0]), 0.5)
+    tensor([0.8047, 0.3466, 0.0000])
+    """
+    nu = torch.as_tensor(threshold, dtype=q.dtype, device=q.device)
+    q = q.clamp_min(torch.finfo(q.dtype).tiny)
+    rest = 1 - nu
+    s = -torch.expm1(rest * nu.log()) / rest
+    # f1 falls below the rounding unit only for q < ν, where f2 is the smaller one anyway
+    gap = (s * (1 - q)).clamp_max(1 - torch.finfo(q.dtype).eps)
+    above = -torch.log1p(-gap)  # −log f1
+    below = -rest * q.log()  # −log f2
+    return torch.maximum(above, below)
+
+
+def log_mean(loss: Tensor) -> Tensor:
+    """log of the mean of a non-negative loss; the outer log of the release's objective.
+
+    Its gradient is that of the mean divided by the mean: the pull never weakens, however small the
+    loss. A mean of zero gives the log of the smallest normal number and no gradient.
+    """
+    return loss.mean().clamp_min(torch.finfo(loss.dtype).tiny).log()
