@@ -1,0 +1,94 @@
+"""What the rest of the package knows about a network: it embeds a window."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["Embedder", "Embedding", "PlainEmbedder", "as_embedder"]
+
+NOTHING: Mapping[str, Tensor] = MappingProxyType({})
+
+
+class Embedding(NamedTuple):
+    """What a model makes of a batch of windows."""
+
+    h: Tensor  # (b t d)
+    loss: Tensor | None = None  # (), the model's own training loss
+    score: Tensor | None = None  # (b t), higher = more anomalous
+    parts: Mapping[str, Tensor] = NOTHING  # scalars for the training log, by name
+
+
+class Embedder(nn.Module):
+    """A Base Embedder: any network with `forward(x (b t c)) -> Embedding`.
+
+    Subclasses set `d`, the embedding size. The head sees `h` only, and the gradient of its loss must
+    reach the layers that made `h`.
+
+    Attributes
+    ----------
+    d : int
+        Size of one embedding.
+    replaced_by_head : bool
+        True where the own objective is itself a distance to a center, as in Deep SVDD. The head then
+        takes its place; otherwise the two losses are added.
+    """
+
+    d: int
+    replaced_by_head: bool = False
+
+    def forward(self, x: Tensor) -> Embedding:
+        raise TypeError(f"{type(self).__name__} must define forward(x (b t c)) -> Embedding")
+
+    def prepare(self, batches: Iterable[Tensor], epoch: int) -> None:
+        """Look at the training windows before an epoch (0, 1, …): set a center, refresh a radius.
+
+        `batches` can be iterated as often as needed; a model that needs nothing does not touch it.
+        """
+
+    def undecayed(self) -> list[nn.Parameter]:
+        """Parameters that take no weight decay and no decay of the learning rate."""
+        return []
+
+
+class PlainEmbedder(Embedder):
+    """Wrap a module that returns (b t d); it has neither a loss nor a score of its own."""
+
+    def __init__(self, module: nn.Module, d: int) -> None:
+        super().__init__()
+        self.module = module
+        self.d = d
+
+    def forward(self, x: Tensor) -> Embedding:
+        return Embedding(self.module(x))
+
+
+def as_embedder(module: nn.Module, *, n_channels: int, window: int) -> Embedder:
+    """Accept an `Embedder` as it is and wrap any other module that returns (b t d).
+
+    Raises
+    ------
+    ValueError
+        If the module does not map (b t c) to a floating point (b t d).
+    """
+    if isinstance(module, Embedder):
+        return module
+    like = next(module.parameters(), torch.empty(0))
+    was_training = module.training
+    module.eval()
+    with torch.no_grad():
+        h = module(torch.zeros(2, window, n_channels, dtype=like.dtype, device=like.device))
+    module.train(was_training)
+    if not isinstance(h, Tensor) or h.ndim != 3 or h.shape[:2] != (2, window):
+        got = tuple(h.shape) if isinstance(h, Tensor) else type(h).__name__
+        raise ValueError(
+            f"embedder must return one embedding per time step, (b t d): for an input of "
+            f"{(2, window, n_channels)} it returned {got}"
+        )
+    if not h.is_floating_point():
+        raise ValueError(f"embedder must return floating point embeddings, got {h.dtype}")
+    return PlainEmbedder(module, h.shape[-1])

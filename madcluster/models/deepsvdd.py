@@ -1,0 +1,116 @@
+"""Deep SVDD on windows (Ruff et al., Deep One-Class Classification, ICML 2018)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Literal
+
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+from torch.nn.functional import leaky_relu
+
+from madcluster import loss
+from madcluster.models.base import Embedder, Embedding
+
+__all__ = ["DeepSVDD", "away_from_zero"]
+
+
+def away_from_zero(center: Tensor, epsilon: float = 0.1) -> Tensor:
+    """Move coordinates in (−epsilon, epsilon) to ±epsilon.
+
+    A unit whose target is zero is matched by zero weights, whatever the input.
+    """
+    sign = torch.where(center < 0, -1.0, 1.0).to(center.dtype)
+    return torch.where(center.abs() < epsilon, sign * epsilon, center)
+
+
+class DilatedConvolution(nn.Module):
+    """One residual layer that sees `dilation` steps to either side; (b d t) → (b d t).
+
+    No bias, no normalization and an unbounded activation: with any of them a constant map is easy to
+    learn (Ruff et al., propositions 2 and 3). The edges are repeated, for zeros beyond the window
+    would give its first and last steps embeddings of their own.
+    """
+
+    def __init__(self, d: int, *, dilation: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv1d(
+            d, d, 3, dilation=dilation, padding=dilation, padding_mode="replicate", bias=False
+        )
+
+    def forward(self, h: Tensor) -> Tensor:
+        return h + leaky_relu(self.conv(h), 0.1)
+
+
+class DeepSVDD(Embedder):
+    """Bias-free dilated convolutions, trained to lie near a center that stays where it began.
+
+    Parameters
+    ----------
+    n_channels : int
+        c, channels of the input.
+    d : int
+        Embedding size.
+    n_layers : int
+        Layers of dilation 1, 2, 4, …; four layers see 15 steps to either side.
+    objective : "one-class" or "soft-boundary"
+        Mean distance (eq. 4), or the radius objective (eq. 3).
+    nu : float
+        Fraction of training steps outside the radius; for "soft-boundary" alone.
+
+    Notes
+    -----
+    The center is the mean embedding of the training windows before the first step, moved away from
+    zero. The score of a step is ‖h − c‖², less R² for "soft-boundary".
+    """
+
+    replaced_by_head = True
+
+    def __init__(
+        self,
+        n_channels: int,
+        *,
+        d: int = 64,
+        n_layers: int = 4,
+        objective: Literal["one-class", "soft-boundary"] = "one-class",
+        nu: float = 0.01,
+    ) -> None:
+        super().__init__()
+        if objective not in ("one-class", "soft-boundary"):
+            raise ValueError(f"objective must be 'one-class' or 'soft-boundary', got {objective!r}")
+        self.d, self.objective, self.nu = d, objective, nu
+        self.inlet = nn.Conv1d(n_channels, d, 1, bias=False)
+        self.layers = nn.Sequential(
+            *(DilatedConvolution(d, dilation=2**i) for i in range(n_layers))
+        )
+        self.outlet = nn.Conv1d(d, d, 1, bias=False)
+        self.register_buffer("center", torch.zeros(d))
+        self.register_buffer("squared_radius", torch.zeros(()))
+        self.center: Tensor
+        self.squared_radius: Tensor
+
+    def embed(self, x: Tensor) -> Tensor:
+        """(b t c) → (b t d)."""
+        h = self.outlet(self.layers(self.inlet(rearrange(x, "b t c -> b c t"))))
+        return rearrange(h, "b d t -> b t d")
+
+    def forward(self, x: Tensor) -> Embedding:
+        h = self.embed(x)
+        distance = loss.distance_mapping(h, self.center[None]).squeeze(-1)  # (b t)
+        if self.objective == "one-class":
+            return Embedding(h, distance.mean(), distance)
+        outside = loss.soft_boundary(distance, self.squared_radius, self.nu)
+        return Embedding(h, outside.mean(), distance - self.squared_radius)
+
+    @torch.no_grad()
+    def prepare(self, batches: Iterable[Tensor], epoch: int) -> None:
+        if epoch == 0:
+            means = [(self.embed(x).mean((0, 1)), len(x)) for x in batches]
+            total = sum(n for _, n in means)
+            self.center.copy_(away_from_zero(sum(m * (n / total) for m, n in means)))
+        if self.objective == "soft-boundary":
+            distances = [
+                loss.distance_mapping(self.embed(x), self.center[None]).flatten() for x in batches
+            ]
+            self.squared_radius.copy_(loss.radius(torch.cat(distances), self.nu))

@@ -1,0 +1,50 @@
+"""Layers that several embedders share."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+
+__all__ = ["TokenEmbedding", "circular_neighbors", "instance_normalize", "positional_encoding"]
+
+
+def positional_encoding(length: int, d: int) -> Tensor:
+    """Sines and cosines of falling frequency (Vaswani et al. 2017, §3.5), (length d)."""
+    position = torch.arange(length, dtype=torch.get_default_dtype())[:, None]
+    frequency = torch.exp(torch.arange(0, d, 2) * (-math.log(10_000) / d))
+    encoding = torch.zeros(length, d)
+    encoding[:, 0::2] = torch.sin(position * frequency)
+    encoding[:, 1::2] = torch.cos(position * frequency[: d // 2])
+    return encoding
+
+
+def instance_normalize(x: Tensor, epsilon: float = 1e-5) -> Tensor:
+    """Every channel of every window to mean 0 and variance 1; (b t c) → (b t c).
+
+    As RevIN without its affine part (Kim et al., ICLR 2022). A constant channel becomes 0.
+    """
+    centered = x - x.mean(1, keepdim=True)
+    return centered / (centered.square().mean(1, keepdim=True) + epsilon).sqrt()
+
+
+def circular_neighbors(x: Tensor) -> Tensor:
+    """Every token beside the one before and the one after it, in a circle; (… t d) → (… t 3d)."""
+    return torch.cat([x.roll(1, -2), x, x.roll(-1, -2)], -1)
+
+
+class TokenEmbedding(nn.Module):
+    """Bias-free circular convolution of width 3 plus a positional encoding; (b t c) → (b t d)."""
+
+    def __init__(self, n_channels: int, d: int, *, length: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv1d(n_channels, d, 3, padding=1, padding_mode="circular", bias=False)
+        nn.init.kaiming_normal_(self.conv.weight, mode="fan_in", nonlinearity="leaky_relu")
+        self.register_buffer("position", positional_encoding(length, d), persistent=False)
+        self.position: Tensor
+
+    def forward(self, x: Tensor) -> Tensor:
+        tokens = rearrange(self.conv(rearrange(x, "b t c -> b c t")), "b d t -> b t d")
+        return tokens + self.position

@@ -1,0 +1,179 @@
+"""The MADCluster head, and an embedder with that head on (arXiv 2505.16223)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Literal, NamedTuple, get_args
+
+import torch
+from sklearn.cluster import KMeans
+from torch import Tensor, nn
+
+from madcluster import loss
+from madcluster.models.base import Embedder, Embedding
+from madcluster.models.deepsvdd import away_from_zero
+
+__all__ = ["SCORES", "Assignment", "Head", "Objective", "Score", "WithHead"]
+
+Objective = Literal["one-class", "soft-boundary"]
+Score = Literal["head", "distance", "cluster", "embedder", "product"]
+SCORES: tuple[Score, ...] = get_args(Score)
+
+MARGIN = 1e-6  # the threshold stays this far from 0 and 1, also where a float32 sigmoid saturates
+
+
+class Assignment(NamedTuple):
+    """What the head says of a batch of embeddings."""
+
+    distance: Tensor  # (b t), squared, to the nearest center
+    q: Tensor  # (b t k), similarity to each center
+    cluster: Tensor  # (b t), clustering loss of each step
+
+
+class Head(nn.Module):
+    """Cluster Distance Mapping and Sequence-wise Clustering on embeddings (b t d).
+
+    Parameters
+    ----------
+    d : int
+        Embedding size.
+    k : int
+        Clusters. k = 1 uses the cosine, a learned threshold and the One-directed Adaptive loss:
+        d + 1 parameters. k > 1 uses Student's t, a sharpened target and KL(P‖Q): k·d parameters.
+    objective : "one-class" or "soft-boundary"
+    nu : float
+        Fraction of training steps outside the radius; for "soft-boundary" alone.
+    threshold : float
+        Where the learned threshold starts, in (0, 1). It is bounded: ν = sigmoid(θ), kept off the
+        ends, so no step of an optimizer can carry it out of (0, 1).
+    outer_log : bool
+        Train on log(mean(D + L)), as the release does, or on mean(D + L).
+
+    Raises
+    ------
+    ValueError
+        If an argument is out of its range.
+    """
+
+    def __init__(
+        self,
+        d: int,
+        *,
+        k: int = 1,
+        objective: Objective = "one-class",
+        nu: float = 0.01,
+        threshold: float = 0.5,
+        outer_log: bool = True,
+    ) -> None:
+        super().__init__()
+        if k < 1:
+            raise ValueError(f"k must be at least 1, got {k}")
+        if objective not in get_args(Objective):
+            raise ValueError(f"objective must be one of {get_args(Objective)}, got {objective!r}")
+        if not MARGIN < threshold < 1 - MARGIN:
+            raise ValueError(f"threshold must lie in (0, 1), got {threshold}")
+        if not 0 < nu < 1:
+            raise ValueError(f"nu must lie in (0, 1), got {nu}")
+        self.d, self.k, self.objective, self.nu, self.outer_log = d, k, objective, nu, outer_log
+        self.centers = nn.Parameter(torch.randn(k, d))
+        self.theta: nn.Parameter | None = None
+        if k == 1:
+            start = (torch.tensor(threshold) - MARGIN) / (1 - 2 * MARGIN)
+            self.theta = nn.Parameter(torch.logit(start))
+        self.register_buffer("squared_radius", torch.zeros(()))
+        self.squared_radius: Tensor
+
+    @property
+    def threshold(self) -> Tensor | None:
+        """ν, strictly inside (0, 1); None for k > 1."""
+        return None if self.theta is None else MARGIN + (1 - 2 * MARGIN) * self.theta.sigmoid()
+
+    def forward(self, h: Tensor) -> Assignment:
+        distance = loss.distance_mapping(h, self.centers).amin(-1)  # (b t)
+        if self.threshold is not None:
+            q = loss.cosine_assignment(h, self.centers)  # (b t 1)
+            return Assignment(
+                distance, q, loss.one_directed_adaptive(q, self.threshold).squeeze(-1)
+            )
+        q = loss.student_t_assignment(h, self.centers)  # (b t k)
+        return Assignment(distance, q, loss.cluster_divergence(q))
+
+    def objective_of(self, a: Assignment) -> Tensor:
+        """The training loss of a batch, ()."""
+        distance = a.distance
+        if self.objective == "soft-boundary":
+            distance = loss.soft_boundary(distance, self.squared_radius, self.nu)
+        total = distance + a.cluster  # (b t)
+        return loss.log_mean(total) if self.outer_log else total.mean()
+
+    @torch.no_grad()
+    def place(self, h: Tensor) -> None:
+        """Start the centers on embeddings (n d): their mean, or k-means for k > 1."""
+        if self.k == 1:
+            self.centers.copy_(away_from_zero(h.mean(0, keepdim=True)))
+            return
+        seed = int(torch.randint(2**31, ()))
+        means = KMeans(self.k, n_init=1, random_state=seed).fit(h.cpu().double().numpy())
+        self.centers.copy_(torch.as_tensor(means.cluster_centers_))
+
+
+class WithHead(Embedder):
+    """An embedder and a head, trained together.
+
+    The loss is the head's, plus the embedder's own unless the head replaces it. The score of a step
+    is named by `score`:
+
+    - "head": L(q, ν) + ‖h − c‖², or KL(p‖q) + ‖h − c‖² for k > 1 (appendix, by analogy for k = 1)
+    - "distance", "cluster": one of the two terms alone
+    - "embedder": the embedder's own
+    - "product": the embedder's own times that of "head"
+    """
+
+    def __init__(self, embedder: Embedder, head: Head, *, score: Score = "head") -> None:
+        super().__init__()
+        if embedder.d != head.d:
+            raise ValueError(f"head expects embeddings of size {head.d}, embedder has {embedder.d}")
+        if score not in SCORES:
+            raise ValueError(f"score must be one of {SCORES}, got {score!r}")
+        self.d, self.embedder, self.head, self.score = embedder.d, embedder, head, score
+
+    def forward(self, x: Tensor) -> Embedding:
+        inner = self.embedder(x)
+        a = self.head(inner.h)
+        total = self.head.objective_of(a)
+        parts = {"distance": a.distance.mean(), "cluster": a.cluster.mean()}
+        if self.head.threshold is not None:
+            parts["threshold"] = self.head.threshold
+        if inner.loss is not None and not self.embedder.replaced_by_head:
+            parts["embedder"] = inner.loss
+            total = total + inner.loss
+        parts = {name: value.detach() for name, value in parts.items()}
+        return Embedding(inner.h, total, self._score(inner, a), {**inner.parts, **parts})
+
+    def _score(self, inner: Embedding, a: Assignment) -> Tensor:
+        if self.score == "distance":
+            return a.distance
+        if self.score == "cluster":
+            return a.cluster
+        if self.score == "head":
+            return a.distance + a.cluster
+        if inner.score is None:
+            raise ValueError(
+                f"score={self.score!r} needs an embedder with a score of its own; "
+                f"choose 'head', 'distance' or 'cluster'"
+            )
+        return inner.score if self.score == "embedder" else inner.score * (a.distance + a.cluster)
+
+    @torch.no_grad()
+    def prepare(self, batches: Iterable[Tensor], epoch: int) -> None:
+        self.embedder.prepare(batches, epoch)
+        if epoch == 0:
+            # every tenth step says enough about where the embeddings lie
+            self.head.place(torch.cat([self.embedder(x).h[:, ::10].flatten(0, 1) for x in batches]))
+        if self.head.objective == "soft-boundary":
+            distances = [self.head(self.embedder(x).h).distance.flatten() for x in batches]
+            self.head.squared_radius.copy_(loss.radius(torch.cat(distances), self.head.nu))
+
+    def undecayed(self) -> list[nn.Parameter]:
+        own = [] if self.head.theta is None else [self.head.theta]
+        return own + self.embedder.undecayed()

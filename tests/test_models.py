@@ -1,0 +1,371 @@
+"""Every embedder and every head keeps the contract that training and scoring rely on."""
+
+import math
+
+import pytest
+import torch
+from einops import rearrange, repeat
+from torch import nn
+
+from madcluster import loss
+from madcluster.models import EMBEDDERS, DCdetector, DeepSVDD, Head, WithHead, as_embedder, build
+from madcluster.models.dcdetector import EPSILON, discrepancies
+from madcluster.models.deepsvdd import away_from_zero
+from madcluster.models.layers import TokenEmbedding, instance_normalize
+
+SMALL = {"deepsvdd": {"d": 8}, "dcdetector": {"d": 8, "n_layers": 2}}
+CASES = [(name, head) for name in EMBEDDERS for head in (True, False)]
+
+
+def make(name, head=True, n_channels=3, window=20, **options):
+    torch.manual_seed(0)
+    return build(
+        name, n_channels=n_channels, window=window, head=head, options=SMALL[name], **options
+    )
+
+
+def batch(b=6, t=20, c=3):
+    return torch.randn(b, t, c, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.mark.parametrize(("name", "head"), CASES)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_shapes_and_finite_values(name, head, dtype):
+    model, x = make(name, head).to(dtype), batch().to(dtype)
+    model.prepare([x], 0)
+    h, value, score, parts = model(x)
+    assert h.shape == (6, 20, model.d)
+    assert value.shape == ()
+    assert score.shape == (6, 20)
+    assert all(part.shape == () and not part.requires_grad for part in parts.values())
+    for tensor in (h, value, score):
+        assert tensor.dtype == dtype
+        assert torch.isfinite(tensor).all()
+
+
+@pytest.mark.parametrize(("name", "head"), CASES)
+def test_gradients_are_finite_and_some_are_not_zero(name, head):
+    model, x = make(name, head), batch()
+    model.prepare([x], 0)
+    model(x).loss.backward()
+    gradients = [p.grad for p in model.parameters() if p.grad is not None]
+    assert all(torch.isfinite(g).all() for g in gradients)
+    assert any(g.abs().max() > 0 for g in gradients)
+
+
+@pytest.mark.parametrize("name", EMBEDDERS)
+def test_the_heads_gradient_reaches_every_layer_of_the_encoder(name):
+    model, x = make(name), batch()
+    model.prepare([x], 0)
+    model.head.objective_of(model.head(model.embedder(x).h)).backward()
+    silent = [
+        n for n, p in model.embedder.named_parameters() if p.grad is None or not p.grad.abs().max()
+    ]
+    assert silent == []
+
+
+@pytest.mark.parametrize(("name", "head"), CASES)
+def test_permuting_a_batch_permutes_the_result(name, head):
+    model, x = make(name, head).eval(), batch()
+    model.prepare([x], 0)
+    order = torch.randperm(6, generator=torch.Generator().manual_seed(2))
+    torch.testing.assert_close(model(x).score[order], model(x[order]).score, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("name", "head"), CASES)
+def test_deterministic_and_loadable(name, head):
+    model, x = make(name, head).eval(), batch()
+    model.prepare([x], 0)
+    torch.manual_seed(5)
+    other = build(name, n_channels=3, window=20, head=head, options=SMALL[name]).eval()
+    other.load_state_dict(model.state_dict())
+    assert torch.equal(model(x).score, model(x).score)
+    assert torch.equal(model(x).score, other(x).score)
+
+
+@pytest.mark.parametrize(("name", "head"), CASES)
+def test_the_loss_falls_on_a_toy(name, head):
+    model, x = make(name, head), batch(b=32)
+    model.prepare([x], 0)
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
+    # the discrepancy game of DCdetector has a value of 0 throughout; its own part moves
+    first, last = None, None
+    for _ in range(30):
+        out = model(x)
+        value = out.loss if out.loss.item() != 0 else out.parts["discrepancy"]
+        first, last = first or value.item(), value.item()
+        optimizer.zero_grad()
+        out.loss.backward()
+        optimizer.step()
+    assert last != first if "discrepancy" in out.parts and not head else last < first
+
+
+@pytest.mark.parametrize("c", [1, 2, 38, 128])
+@pytest.mark.parametrize("name", EMBEDDERS)
+def test_any_number_of_channels(name, c):
+    model = make(name, n_channels=c)
+    assert model(batch(b=2, c=c)).score.shape == (2, 20)
+
+
+@pytest.mark.parametrize("window", [32, 50, 100, 200])
+@pytest.mark.parametrize("name", EMBEDDERS)
+def test_window_lengths(name, window):
+    assert make(name, window=window)(batch(b=2, t=window)).h.shape == (2, window, 8)
+
+
+def test_head_has_d_plus_one_parameters():
+    assert sum(p.numel() for p in Head(64).parameters()) == 65
+    assert sum(p.numel() for p in Head(64, k=3).parameters()) == 3 * 64
+
+
+def test_head_by_hand():
+    head, h = Head(4), torch.randn(2, 5, 4)
+    a = head(h)
+    q = (1 + nn.functional.cosine_similarity(h, head.centers, dim=-1)) / 2
+    torch.testing.assert_close(a.distance, (h - head.centers).square().sum(-1))
+    torch.testing.assert_close(a.q.squeeze(-1), q)
+    torch.testing.assert_close(a.cluster, loss.one_directed_adaptive(q, head.threshold))
+    torch.testing.assert_close(head.objective_of(a), (a.distance + a.cluster).mean().log())
+
+
+def test_the_threshold_stays_inside_after_10_000_steps():
+    head = Head(2, threshold=0.5)
+    q = torch.rand(64, generator=torch.Generator().manual_seed(0))
+    optimizer = torch.optim.Adam(head.parameters(), lr=1e-2)
+    for _ in range(10_000):
+        value = loss.one_directed_adaptive(q, head.threshold).mean()
+        optimizer.zero_grad()
+        value.backward()
+        optimizer.step()
+    assert head.threshold.item() > 0.9  # it has moved
+    assert 0 < head.threshold.item() < 1
+
+
+@pytest.mark.parametrize("theta", [-1e4, -100.0, 100.0, 1e4])
+def test_the_threshold_stays_inside_where_the_sigmoid_saturates(theta):
+    head = Head(2)
+    nn.init.constant_(head.theta, theta)
+    assert 0 < head.threshold.item() < 1
+    value = loss.one_directed_adaptive(torch.tensor([0.0, 0.3, 1.0]), head.threshold)
+    assert torch.isfinite(value).all()
+
+
+@pytest.mark.parametrize("start", [0.01, 0.5, 0.9, 0.999])
+def test_the_threshold_starts_where_asked(start):
+    assert Head(2, threshold=start).threshold.item() == pytest.approx(start, abs=1e-6)
+
+
+def test_more_clusters_find_separate_groups():
+    torch.manual_seed(0)
+    groups = torch.tensor([[0.0, 5.0], [5.0, 0.0], [-5.0, -5.0]])
+    h = groups.repeat_interleave(50, 0) + 0.1 * torch.randn(150, 2)
+    head = Head(2, k=3)
+    head.place(h)
+    assert head(h[None]).distance.max() < 1
+    assert head.threshold is None
+
+
+def test_soft_boundary_radius_is_the_quantile_of_the_training_distances():
+    model, x = make("deepsvdd", objective="soft-boundary", nu=0.1), batch(b=20)
+    model.prepare([x[:10], x[10:]], 0)
+    distance = model.head(model.embedder(x).h).distance
+    outside = (distance > model.head.squared_radius).float().mean().item()
+    assert outside == pytest.approx(0.1, abs=0.01)
+
+
+@pytest.mark.parametrize("objective", ["one-class", "soft-boundary"])
+def test_deepsvdd_center_is_the_mean_and_stays(objective):
+    model, x = make("deepsvdd", head=False, objective=objective), batch()
+    model.prepare([x[:2], x[2:]], 0)
+    expected = away_from_zero(model.embed(x).mean((0, 1)))
+    torch.testing.assert_close(model.center, expected, rtol=1e-4, atol=1e-5)
+    model.prepare([x + 1], 1)
+    torch.testing.assert_close(model.center, expected, rtol=1e-4, atol=1e-5)
+    assert not any(p is model.center for p in model.parameters())
+
+
+def test_deepsvdd_maps_zero_to_zero():
+    assert not DeepSVDD(3, d=8)(torch.zeros(1, 20, 3)).h.any()
+
+
+def test_away_from_zero():
+    got = away_from_zero(torch.tensor([0.0, -0.01, 0.5, -3.0]))
+    torch.testing.assert_close(got, torch.tensor([0.1, -0.1, 0.5, -3.0]))
+
+
+@pytest.mark.parametrize("score", ["head", "distance", "cluster", "embedder", "product"])
+def test_score_choices(score):
+    model, x = make("dcdetector", score=score), batch()
+    model.prepare([x], 0)
+    a, own = model.head(model.embedder(x).h), model.embedder(x).score
+    expected = {
+        "head": a.distance + a.cluster,
+        "distance": a.distance,
+        "cluster": a.cluster,
+        "embedder": own,
+        "product": own * (a.distance + a.cluster),
+    }
+    torch.testing.assert_close(model(x).score, expected[score])
+
+
+def test_head_replaces_the_own_loss_of_deepsvdd_and_joins_that_of_dcdetector():
+    assert "embedder" not in make("deepsvdd")(batch()).parts
+    assert "embedder" in make("dcdetector")(batch()).parts
+
+
+# --- DCdetector against the form that builds (L L) maps -------------------------------------------
+
+
+def materialized(patch_wise, in_patch):
+    n, p = patch_wise.shape[-1], in_patch.shape[-1]
+    s = repeat(patch_wise, "b i j -> b (i p) (j q)", p=p, q=p)
+    t = repeat(in_patch, "b i j -> b (m i) (n j)", m=n, n=n)
+    t = t / t.sum(-1, keepdim=True)
+
+    def kl(x, y):
+        return (x * ((x + EPSILON).log() - (y + EPSILON).log())).sum(-1)
+
+    return kl(s, t), kl(t, s)
+
+
+@pytest.mark.parametrize(("n", "p"), [(5, 4), (10, 2), (2, 10), (3, 3)])
+def test_discrepancies_equal_the_materialized_form_in_value_and_gradient(n, p):
+    torch.manual_seed(0)
+    logits = [torch.randn(2, m, m).double().requires_grad_() for m in (n, p)]
+    results = []
+    for form in (discrepancies, materialized):
+        forward, backward = form(*(x.softmax(-1) for x in logits))
+        weights = torch.linspace(1, 2, n * p).double()
+        gradients = torch.autograd.grad((weights * (forward + 3 * backward)).sum(), logits)
+        results.append((forward, backward, *gradients))
+    for ours, theirs in zip(*results, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-12)
+
+
+def literal_dcdetector(model, x):
+    """The authors' computation: every token projected, (L L) maps, four terms with detached twins."""
+    x = instance_normalize(x)
+    series_loss = prior_loss = score = 0.0
+    for p, of_patches, of_positions in zip(
+        model.patch_sizes, model.patch_views, model.position_views, strict=True
+    ):
+        for layer in model.layers:
+            maps = []
+            for view, pattern in (
+                (of_patches, "b (n p) c -> b c n p"),
+                (of_positions, "b (n p) c -> b c p n"),
+            ):
+                f = rearrange(x, pattern, p=p)
+                f = torch.cat([f.roll(1, -2), f, f.roll(-1, -2)], -1)
+                tokens = view.embed(f) + view.position
+                q, k = layer.query(tokens), layer.key(tokens)
+                maps.append((q @ k.mT / math.sqrt(model.d)).softmax(-1).mean(1))
+            s, t = maps
+            for twin, sign in ((0, 1), (1, -1)):
+                pair = (s.detach(), t) if twin == 0 else (s, t.detach())
+                game = sign * sum(materialized(*pair))
+                if sign > 0:
+                    prior_loss = prior_loss + game.mean()
+                else:
+                    series_loss = series_loss + game.mean()
+            score = score + sum(materialized(s, t))
+    n_maps = len(model.patch_sizes) * len(model.layers)
+    return (prior_loss + series_loss) / n_maps, score
+
+
+def test_dcdetector_equals_the_literal_form():
+    torch.manual_seed(0)
+    model, x = DCdetector(3, window=20, d=8, n_layers=2).double(), batch().double()
+    value, score = literal_dcdetector(model, x)
+    out = model(x)
+    torch.testing.assert_close(out.loss, value, rtol=0, atol=1e-12)
+    torch.testing.assert_close(out.score, score, rtol=1e-8, atol=1e-10)
+    parameters = [p for n, p in model.named_parameters() if "query" in n or "embed" in n]
+    ours = torch.autograd.grad(out.loss, parameters)
+    theirs = torch.autograd.grad(value, parameters)
+    for g1, g2 in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(g1, g2, rtol=1e-8, atol=1e-12)
+
+
+def test_dcdetector_attention_output_equals_the_literal_form():
+    torch.manual_seed(0)
+    layer = DCdetector(3, window=20, d=8).layers[0].double()
+    tokens = torch.randn(2, 20, 8).double()
+    a, b = (torch.randn(2, 1, m, m).double().softmax(-1) for m in (5, 4))
+    s = repeat(a, "b 1 i j -> b (i p) (j q)", p=4, q=4) / 4
+    t = repeat(b, "b 1 i j -> b (m i) (n j)", m=5, n=5) / 5
+    expected = layer.out((s + t) / 2 @ layer.value(tokens))
+    torch.testing.assert_close(layer.attend(tokens, a, b), expected)
+
+
+def test_dcdetector_heads_are_attention_of_smaller_size():
+    torch.manual_seed(0)
+    model, x = DCdetector(3, window=20, d=8, n_heads=2), batch()
+    out = model(x)
+    out.h.sum().backward()
+    assert out.score.shape == (6, 20)
+
+
+def test_token_embedding_is_circular():
+    embedding = TokenEmbedding(2, 6, length=10).double()
+    x = torch.randn(1, 10, 2).double()
+    rolled = embedding(x.roll(3, 1)) - embedding.position
+    torch.testing.assert_close(rolled, (embedding(x) - embedding.position).roll(3, 1))
+
+
+# --- refusals -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"embedder": "svdd"}, "embedder must be one of"),
+        ({"k": 0}, "k must be at least 1"),
+        ({"objective": "two-class"}, "objective must be"),
+        ({"threshold": 1.0}, "threshold must lie in"),
+        ({"threshold": math.nan}, "threshold must lie in"),
+        ({"nu": 0.0}, "nu must lie in"),
+        ({"score": "best"}, "score must be one of"),
+        ({"window": 37, "embedder": "dcdetector"}, "patch_sizes must divide"),
+        ({"embedder": "dcdetector", "options": {"patch_sizes": [3]}}, "patch_sizes must divide"),
+        ({"embedder": nn.Linear(3, 4), "options": {"d": 3}}, "options are for embedders"),
+    ],
+)
+def test_bad_arguments(arguments, message):
+    arguments = {"embedder": "deepsvdd", "n_channels": 3, "window": 20, **arguments}
+    with pytest.raises(ValueError, match=message):
+        build(arguments.pop("embedder"), **arguments)
+
+
+class Last(nn.Module):
+    def forward(self, x):
+        return x[:, -1]
+
+
+class Whole(nn.Module):
+    def forward(self, x):
+        return x.long()
+
+
+@pytest.mark.parametrize(
+    ("module", "message"), [(Last(), "one embedding per time step"), (Whole(), "floating point")]
+)
+def test_a_module_that_does_not_embed_steps_is_refused(module, message):
+    with pytest.raises(ValueError, match=message):
+        as_embedder(module, n_channels=3, window=20)
+
+
+def test_sizes_of_embedder_and_head_must_agree():
+    with pytest.raises(ValueError, match="size 4"):
+        WithHead(DeepSVDD(3, d=8), Head(4))
+
+
+def test_product_needs_an_own_score():
+    model = build(nn.Linear(3, 4), n_channels=3, window=20, score="product")
+    with pytest.raises(ValueError, match="score of its own"):
+        model(batch())
+
+
+def test_dcdetector_refuses_another_window():
+    with pytest.raises(ValueError, match="windows of 20"):
+        make("dcdetector", head=False)(batch(t=30))
