@@ -1,0 +1,96 @@
+"""From a model to one score per time step, and from scores to a threshold."""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+import numpy as np
+import torch
+
+from madcluster.models.base import Embedder
+
+__all__ = ["Aggregate", "quantile_threshold", "score", "window_starts"]
+
+Aggregate = Literal["mean", "last"]
+
+
+def window_starts(n: int, *, window: int, stride: int) -> np.ndarray:
+    """First rows of windows that cover all n rows; the last one is moved to end with the series."""
+    starts = np.arange(0, n - window + 1, stride)
+    return starts if starts[-1] == n - window else np.append(starts, n - window)
+
+
+@torch.no_grad()
+def score(
+    model: Embedder,
+    x: np.ndarray,
+    *,
+    window: int,
+    stride: int = 1,
+    aggregate: Aggregate = "mean",
+    batch_size: int = 256,
+) -> np.ndarray:
+    """One score per time step, **higher = more anomalous**.
+
+    Parameters
+    ----------
+    model : Embedder
+        In eval mode, with a score (b t).
+    x : (m c)
+        The scaled series.
+    stride : int
+        Steps between windows. With "mean" every step is still covered.
+    aggregate : "mean" or "last"
+        "mean": the mean over the windows that cover a step, which looks up to window − 1 steps ahead.
+        "last": causally, that of the last step of the window that ends there; needs stride 1. The
+        first window − 1 steps, where no window ends, take their scores in the first window.
+
+    Returns
+    -------
+    (m,) float64.
+
+    Raises
+    ------
+    ValueError
+        If the series is shorter than a window or the model has no score.
+    """
+    if aggregate not in get_args(Aggregate):
+        raise ValueError(f"aggregate must be one of {get_args(Aggregate)}, got {aggregate!r}")
+    if x.ndim != 2 or len(x) < window:
+        raise ValueError(
+            f"series must be (m c) with at least one window of {window} rows, got shape {x.shape}"
+        )
+    if aggregate == "last" and stride != 1:
+        raise ValueError(f"aggregate='last' needs stride 1, got {stride}")
+    like = next(model.parameters())
+    series = torch.as_tensor(np.array(x), dtype=like.dtype, device=like.device)
+    windows = series.unfold(0, window, 1).transpose(1, 2)  # (b t c), a view
+    starts = window_starts(len(x), window=window, stride=stride)
+    total, count = np.zeros(len(x)), np.zeros(len(x))
+    for index in np.array_split(starts, -(-len(starts) // batch_size)):
+        out = model(windows[torch.as_tensor(index, device=like.device)])
+        if out.score is None:
+            raise ValueError("the embedder has no score of its own: use it with head=True")
+        s = out.score.double().cpu().numpy()  # (b t)
+        if aggregate == "mean":
+            for step in range(window):  # no row repeats within one step
+                total[index + step] += s[:, step]
+                count[index + step] += 1
+        else:
+            total[index + window - 1], count[index + window - 1] = s[:, -1], 1
+            if index[0] == 0:
+                total[: window - 1], count[: window - 1] = s[0, :-1], 1
+    return total / count
+
+
+def quantile_threshold(scores: np.ndarray, contamination: float) -> float:
+    """The (1 − contamination) quantile of training scores; an alarm is a score above it.
+
+    Raises
+    ------
+    ValueError
+        If `contamination` is not in (0, 1).
+    """
+    if not 0 < contamination < 1:
+        raise ValueError(f"contamination must lie in (0, 1), got {contamination}")
+    return float(np.quantile(scores, 1 - contamination))

@@ -1,0 +1,279 @@
+"""One training loop for every model; it knows none of them by name."""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from madcluster.models.base import Embedder
+from madcluster.progress import progress
+
+__all__ = [
+    "Config",
+    "History",
+    "NonFiniteLossError",
+    "fit",
+    "resolve_device",
+    "seed_everything",
+    "split_tail",
+]
+
+
+class NonFiniteLossError(FloatingPointError):
+    """The training loss became NaN or infinite."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """What a run needs beyond the model and the data."""
+
+    window: int = 100
+    stride: int = 1
+    epochs: int = 10
+    batch_size: int = 128
+    lr: float = 1e-3  # the release trains at 1e-4 for 30 epochs; this is the short form
+    lr_decay: float = 0.9  # factor per epoch, not for the threshold
+    weight_decay: float = 1e-5  # not for the threshold
+    validation: float = 0.2  # the tail of the train split; never the test split
+    patience: int = 5  # epochs without a better validation loss
+    seed: int = 0
+    device: str = "auto"
+
+    def __post_init__(self) -> None:
+        for name in ("window", "stride", "epochs", "batch_size", "patience"):
+            value = getattr(self, name)
+            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+                raise ValueError(f"{name} must be a positive integer, got {value!r}")
+        if self.stride > self.window:
+            raise ValueError(
+                f"stride must not exceed the window of {self.window} steps, got {self.stride}: "
+                f"steps between windows would never be seen"
+            )
+        if not self.lr > 0 or not math.isfinite(self.lr):
+            raise ValueError(f"lr must be positive, got {self.lr}")
+        if not 0 < self.lr_decay <= 1:
+            raise ValueError(f"lr_decay must lie in (0, 1], got {self.lr_decay}")
+        if not self.weight_decay >= 0:
+            raise ValueError(f"weight_decay must not be negative, got {self.weight_decay}")
+        if not 0 < self.validation < 1:
+            raise ValueError(f"validation must lie in (0, 1), got {self.validation}")
+
+
+@dataclass
+class History:
+    """What happened, epoch by epoch.
+
+    Attributes
+    ----------
+    epochs : list of dict
+        epoch, train and validation loss, seconds, learning rate, and the model's own parts.
+    best_epoch : int
+        The epoch whose weights the model now has.
+    stopped : str
+        "epochs" if all were run, "patience" if validation did not improve.
+    """
+
+    epochs: list[dict[str, float]] = field(default_factory=list)
+    best_epoch: int = -1
+    stopped: str = "epochs"
+
+    def frame(self) -> pd.DataFrame:
+        """One row per epoch."""
+        return pd.DataFrame(self.epochs).set_index("epoch")
+
+
+def seed_everything(seed: int) -> None:
+    """Seed Python, NumPy and torch; for notebooks. The package itself seeds what it uses."""
+    import random
+
+    random.seed(seed)
+    np.random.seed(seed)  # noqa: NPY002
+    torch.manual_seed(seed)
+
+
+def resolve_device(device: str) -> torch.device:
+    """ "auto" is CUDA where present, else the CPU.
+
+    Raises
+    ------
+    ValueError
+        If the device is unknown, or CUDA is asked for and absent.
+    """
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        chosen = torch.device(device)
+    except RuntimeError as error:
+        raise ValueError(f"device must be 'auto', 'cpu' or 'cuda', got {device!r}") from error
+    if chosen.type == "cuda" and not torch.cuda.is_available():
+        raise ValueError("device='cuda', but this machine has no CUDA device")
+    return chosen
+
+
+def split_tail(n: int, *, window: int, fraction: float) -> int:
+    """Rows that stay for training when the tail is kept for validation.
+
+    The tail has at least one window. A series shorter than two windows cannot be split: all of it is
+    trained on, and the training loss takes the place of the validation loss, with a warning.
+    """
+    if n < 2 * window:
+        warnings.warn(
+            f"train has {n} rows, less than two windows of {window}: no tail is kept for "
+            f"validation, and the best epoch is chosen by the training loss",
+            stacklevel=3,
+        )
+        return n
+    return n - min(max(window, round(fraction * n)), n - window)
+
+
+class Batches:
+    """Batches (b t c) of the windows of a series (n c); the windows are never stored."""
+
+    def __init__(
+        self,
+        x: Tensor,
+        *,
+        window: int,
+        stride: int,
+        batch_size: int,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        self.windows = x.unfold(0, window, stride).transpose(1, 2)  # (b t c), a view
+        self.batch_size, self.generator = batch_size, generator
+
+    def __len__(self) -> int:
+        return math.ceil(len(self.windows) / self.batch_size)
+
+    def __iter__(self) -> Iterator[Tensor]:
+        if self.generator is None:
+            yield from self.windows.split(self.batch_size)
+            return
+        order = torch.randperm(len(self.windows), generator=self.generator)
+        for index in order.to(self.windows.device).split(self.batch_size):
+            yield self.windows[index]
+
+
+def _optimizer(
+    model: Embedder, config: Config
+) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
+    """Adam with two groups: the second takes no decay of either kind (the release's setting)."""
+    undecayed = model.undecayed()
+    ids = {id(p) for p in undecayed}
+    decayed = [p for p in model.parameters() if p.requires_grad and id(p) not in ids]
+    groups: list[dict[str, Any]] = [{"params": decayed, "weight_decay": config.weight_decay}]
+    factors = [lambda epoch: config.lr_decay**epoch]
+    if undecayed:
+        groups.append({"params": undecayed, "weight_decay": 0.0})
+        factors.append(lambda epoch: 1.0)
+    optimizer = torch.optim.Adam(groups, lr=config.lr, amsgrad=True)
+    return optimizer, torch.optim.lr_scheduler.LambdaLR(optimizer, factors)
+
+
+def _checked(loss: Tensor | None, epoch: int, step: int) -> Tensor:
+    if loss is None:
+        raise ValueError("the embedder has no loss of its own: train it with head=True")
+    if not torch.isfinite(loss):
+        raise NonFiniteLossError(
+            f"the loss is {loss.item()} in epoch {epoch}, step {step}: lower the learning rate, or "
+            f"look at the scale of the input"
+        )
+    return loss
+
+
+@torch.no_grad()
+def _mean_loss(model: Embedder, batches: Batches, epoch: int) -> float:
+    model.eval()
+    total = sum(
+        _checked(model(x).loss, epoch, step).item() * len(x) for step, x in enumerate(batches)
+    )
+    return total / len(batches.windows)
+
+
+def fit(model: Embedder, x: np.ndarray, config: Config) -> History:
+    """Train a model on a series and leave it with its best weights, in eval mode.
+
+    The last `config.validation` of the rows are kept for validation; among equal losses the later
+    epoch wins. On a CPU, the same seed and the same number of threads repeat a run bit for bit.
+
+    Parameters
+    ----------
+    model : Embedder
+        Anything whose `forward(x (b t c))` returns an `Embedding` with a loss.
+    x : (n c)
+        The scaled train split.
+
+    Raises
+    ------
+    ValueError
+        If the series is shorter than a window, or the model has no loss.
+    NonFiniteLossError
+        If the loss becomes NaN or infinite.
+    """
+    if x.ndim != 2 or len(x) < config.window:
+        raise ValueError(
+            f"train must be (n c) with at least one window of {config.window} rows, "
+            f"got shape {x.shape}"
+        )
+    device = resolve_device(config.device)
+    model.to(device)
+    dtype = next(model.parameters()).dtype
+    series = torch.as_tensor(np.array(x), dtype=dtype, device=device)
+    cut = split_tail(len(x), window=config.window, fraction=config.validation)
+
+    def batches(rows: Tensor, generator: torch.Generator | None = None) -> Batches:
+        return Batches(
+            rows,
+            window=config.window,
+            stride=config.stride,
+            batch_size=config.batch_size,
+            generator=generator,
+        )
+
+    shuffled = batches(series[:cut], torch.Generator().manual_seed(config.seed))
+    ordered = batches(series[:cut])
+    held_out = batches(series[cut:]) if cut < len(x) else None
+
+    history, best_loss, best_weights = History(), math.inf, copy.deepcopy(model.state_dict())
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(config.seed)
+        optimizer, scheduler = _optimizer(model, config)
+        for epoch in progress(range(config.epochs), "training", unit="epoch"):
+            started = time.perf_counter()
+            model.eval()
+            model.prepare(ordered, epoch)
+            model.train()
+            sums: dict[str, float] = {}
+            for step, batch in enumerate(shuffled):
+                out = model(batch)
+                loss = _checked(out.loss, epoch, step)
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+                for name, value in {"train": loss, **out.parts}.items():
+                    sums[name] = sums.get(name, 0.0) + value.item() * len(batch)
+            row = {name: value / len(shuffled.windows) for name, value in sums.items()}
+            row["validation"] = (
+                row["train"] if held_out is None else _mean_loss(model, held_out, epoch)
+            )
+            row |= {"lr": scheduler.get_last_lr()[0], "seconds": time.perf_counter() - started}
+            history.epochs.append({"epoch": epoch, **row})
+            scheduler.step()
+            if row["validation"] <= best_loss:
+                best_loss, history.best_epoch = row["validation"], epoch
+                best_weights = copy.deepcopy(model.state_dict())
+            elif epoch - history.best_epoch >= config.patience:
+                history.stopped = "patience"
+                break
+    model.load_state_dict(best_weights)
+    model.eval()
+    return history

@@ -1,0 +1,91 @@
+"""One score per time step, against the definition written out."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+from madcluster.models import Embedder, Embedding, build
+from madcluster.scoring import quantile_threshold, score, window_starts
+
+
+class Positional(Embedder):
+    """Score of a step: its value times its place in the window."""
+
+    def __init__(self):
+        super().__init__()
+        self.unused = nn.Parameter(torch.zeros(()).double())
+        self.d = 1
+
+    def forward(self, x):
+        place = torch.arange(x.shape[1], dtype=x.dtype)
+        return Embedding(x, None, x[..., 0] * (1 + place))
+
+
+def by_hand(x, window, starts):
+    collected = [[] for _ in x]
+    for start in starts:
+        for step in range(window):
+            collected[start + step].append(x[start + step, 0] * (1 + step))
+    return np.array([np.mean(values) for values in collected])
+
+
+@given(st.integers(1, 60), st.integers(1, 20), st.integers(1, 20), st.integers(1, 9))
+def test_mean_is_over_the_windows_that_cover_a_step(extra, window, stride, batch_size):
+    n, stride = window + extra - 1, min(stride, window)
+    x = np.random.default_rng(0).random((n, 2))
+    starts = window_starts(n, window=window, stride=stride)
+    got = score(Positional(), x, window=window, stride=stride, batch_size=batch_size)
+    np.testing.assert_allclose(got, by_hand(x, window, starts))
+
+
+@given(st.integers(1, 200), st.integers(1, 50), st.integers(1, 50))
+def test_window_starts_cover_every_row_and_stay_inside(extra, window, stride):
+    n, stride = window + extra - 1, min(stride, window)
+    starts = window_starts(n, window=window, stride=stride)
+    covered = np.unique(starts[:, None] + np.arange(window))
+    assert np.array_equal(covered, np.arange(n))
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 100])
+def test_last_is_the_last_step_of_the_window_that_ends_there(batch_size):
+    x = np.random.default_rng(0).random((30, 1))
+    got = score(Positional(), x, window=8, aggregate="last", batch_size=batch_size)
+    np.testing.assert_allclose(got[7:], x[7:, 0] * 8)
+    np.testing.assert_allclose(got[:7], x[:7, 0] * np.arange(1, 8))
+
+
+def test_last_does_not_look_ahead():
+    x = np.random.default_rng(0).random((40, 1))
+    changed = x.copy()
+    changed[25:] += 1
+    before, after = (score(Positional(), v, window=8, aggregate="last") for v in (x, changed))
+    np.testing.assert_array_equal(before[:25], after[:25])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"window": 50}, "at least one window of 50"),
+        ({"window": 5, "aggregate": "max"}, "aggregate must be"),
+        ({"window": 5, "aggregate": "last", "stride": 2}, "needs stride 1"),
+    ],
+)
+def test_bad_arguments(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        score(Positional(), np.zeros((20, 1)), **arguments)
+
+
+def test_a_model_without_a_score_is_refused():
+    model = build(nn.Linear(1, 2), n_channels=1, window=5, head=False)
+    with pytest.raises(ValueError, match="no score of its own"):
+        score(model, np.zeros((20, 1), np.float32), window=5)
+
+
+def test_quantile_threshold_leaves_the_share_above():
+    scores = np.arange(1000.0)
+    assert (scores > quantile_threshold(scores, 0.05)).mean() == pytest.approx(0.05)
+    with pytest.raises(ValueError, match="contamination"):
+        quantile_threshold(scores, 0.0)

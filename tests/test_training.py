@@ -1,0 +1,203 @@
+"""The training loop on toys: what it keeps, what it repeats, what it refuses."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from madcluster.models import Embedder, Embedding, build
+from madcluster.training import (
+    Batches,
+    Config,
+    NonFiniteLossError,
+    fit,
+    resolve_device,
+    split_tail,
+)
+
+
+def series(n=400, c=3, seed=0):
+    rng = np.random.default_rng(seed)
+    phase = np.arange(n)[:, None] / np.array([7.0, 11.0, 13.0])[:c]
+    return (np.sin(phase) + 0.1 * rng.normal(size=(n, c))).astype(np.float32)
+
+
+def small(head=True, **options):
+    torch.manual_seed(0)
+    return build("deepsvdd", n_channels=3, window=20, head=head, options={"d": 8}, **options)
+
+
+CONFIG = Config(window=20, stride=2, epochs=3, batch_size=16)
+
+
+class Scripted(Embedder):
+    """Validation losses as given; the weight counts the epochs."""
+
+    def __init__(self, losses):
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(()))
+        self.losses, self.epoch, self.d = losses, -1, 1
+
+    def prepare(self, batches, epoch):
+        self.epoch = epoch
+        nn.init.constant_(self.weight, float(epoch))
+
+    def forward(self, x):
+        value = torch.tensor(self.losses[self.epoch])
+        return Embedding(x, value + 0 * self.weight, x[..., 0])
+
+
+def test_a_run_repeats_bit_for_bit_and_another_seed_differs():
+    runs = []
+    for seed in (0, 0, 1):
+        model = small()
+        history = fit(model, series(), Config(**{**vars(CONFIG), "seed": seed}))
+        runs.append((model.state_dict(), history.frame().drop(columns="seconds")))
+    assert all(torch.equal(runs[0][0][name], runs[1][0][name]) for name in runs[0][0])
+    assert runs[0][1].equals(runs[1][1])
+    assert not runs[0][1].equals(runs[2][1])
+
+
+def test_fit_leaves_the_callers_random_state_alone():
+    torch.manual_seed(3)
+    expected = torch.rand(2)
+    torch.manual_seed(3)
+    fit(small(), series(), CONFIG)  # `small` seeds with 0, so draw from there
+    torch.manual_seed(3)
+    assert torch.equal(torch.rand(2), expected)
+    torch.manual_seed(3)
+    model = small()
+    state = torch.get_rng_state()
+    fit(model, series(), CONFIG)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.parametrize(
+    ("losses", "best", "run", "stopped"),
+    [
+        ([3.0, 1.0, 2.0, 2.0, 0.5], 1, 4, "patience"),
+        ([3.0, 2.0, 1.0, 0.5, 0.1], 4, 5, "epochs"),
+        ([0.0, 0.0, 0.0, 0.0, 0.0], 4, 5, "epochs"),  # equal losses: the later epoch
+    ],
+)
+def test_the_best_weights_are_kept(losses, best, run, stopped):
+    model = Scripted(losses)
+    history = fit(model, series(), Config(window=20, epochs=5, patience=2))
+    assert (history.best_epoch, len(history.epochs), history.stopped) == (best, run, stopped)
+    assert model.weight.item() == pytest.approx(best, abs=0.01)  # weight decay moves it a little
+    assert not model.training
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_loss_that_is_not_finite_stops_with_its_place(value):
+    with pytest.raises(NonFiniteLossError, match="epoch 1, step 0"):
+        fit(Scripted([1.0, value]), series(), Config(window=20, epochs=2))
+
+
+def test_the_test_of_the_tail_sees_no_training_row():
+    x = series(400)
+    seen = []
+
+    class Spy(Scripted):
+        def forward(self, x):
+            seen.append((self.training, x[..., 0].min().item(), x[..., 0].max().item()))
+            return super().forward(x)
+
+    x[:, 0] = np.arange(400)
+    fit(Spy([1.0]), x, Config(window=20, epochs=1, validation=0.25))
+    assert max(high for training, _, high in seen if training) == 299
+    assert min(low for training, low, _ in seen if not training) == 300
+
+
+def test_history_holds_every_part():
+    history = fit(small(), series(), CONFIG)
+    frame = history.frame()
+    assert {"train", "validation", "distance", "cluster", "threshold", "lr", "seconds"} <= set(
+        frame.columns
+    )
+    assert len(frame) == 3
+    assert frame["lr"].to_list() == pytest.approx([1e-3, 9e-4, 8.1e-4])
+
+
+def test_the_threshold_takes_no_decay():
+    from madcluster.training import _optimizer
+
+    model = small()
+    optimizer, _ = _optimizer(model, Config(weight_decay=0.1))
+    assert [p is model.head.theta for p in optimizer.param_groups[1]["params"]] == [True]
+    assert optimizer.param_groups[1]["weight_decay"] == 0
+    assert all(p is not model.head.theta for p in optimizer.param_groups[0]["params"])
+
+
+@pytest.mark.parametrize("objective", ["one-class", "soft-boundary"])
+@pytest.mark.parametrize(("head", "k"), [(True, 1), (True, 3), (False, 1)])
+def test_every_objective_trains(objective, head, k):
+    model = small(head, k=k, objective=objective, nu=0.1)
+    frame = fit(model, series(), Config(window=20, stride=2, epochs=4)).frame()
+    assert frame["train"].iloc[-1] < frame["train"].iloc[0]
+
+
+def test_batches_hold_every_window_once():
+    x = torch.arange(30.0)[:, None]
+    generator = torch.Generator().manual_seed(0)
+    for shuffle in (None, generator):
+        batches = Batches(x, window=5, stride=2, batch_size=4, generator=shuffle)
+        firsts = torch.cat([batch[:, 0, 0] for batch in batches])
+        assert sorted(firsts.tolist()) == list(range(0, 26, 2))
+        assert len(batches) == sum(1 for _ in batches)
+
+
+@pytest.mark.parametrize(
+    ("n", "expected"), [(1000, 800), (200, 100), (300, 200), (220, 120), (450, 350)]
+)
+def test_split_tail_keeps_a_window_on_either_side(n, expected):
+    assert split_tail(n, window=100, fraction=0.2) == expected
+
+
+def test_split_tail_of_a_short_series_warns():
+    with pytest.warns(UserWarning, match="less than two windows"):
+        assert split_tail(199, window=100, fraction=0.2) == 199
+
+
+def test_no_loss_is_refused():
+    model = build(nn.Linear(3, 4), n_channels=3, window=20, head=False)
+    with pytest.raises(ValueError, match="no loss of its own"):
+        fit(model, series(), CONFIG)
+
+
+def test_a_short_series_is_refused():
+    with pytest.raises(ValueError, match="at least one window of 20"):
+        fit(small(), series(19), CONFIG)
+
+
+@pytest.mark.parametrize(
+    ("argument", "value"),
+    [
+        ("window", 0),
+        ("stride", 1.5),
+        ("stride", 101),
+        ("epochs", True),
+        ("batch_size", -1),
+        ("patience", 0),
+        ("lr", 0.0),
+        ("lr", math.nan),
+        ("lr_decay", 1.1),
+        ("weight_decay", -1.0),
+        ("validation", 1.0),
+    ],
+)
+def test_config_refuses(argument, value):
+    with pytest.raises(ValueError, match=argument):
+        Config(**{argument: value})
+
+
+def test_devices():
+    assert resolve_device("cpu").type == "cpu"
+    with pytest.raises(ValueError, match="device must be"):
+        resolve_device("gpu")
+    if not torch.cuda.is_available():
+        assert resolve_device("auto").type == "cpu"
+        with pytest.raises(ValueError, match="no CUDA"):
+            resolve_device("cuda")
