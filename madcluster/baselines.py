@@ -1,0 +1,198 @@
+"""Detectors that need no network, with the interface of `MADCluster`.
+
+A deep detector that does not beat these on a series has not earned its cost there.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Self
+
+import numpy as np
+from sklearn.base import BaseEstimator
+from sklearn.decomposition import PCA
+from sklearn.neighbors import NearestNeighbors
+
+from madcluster.data import Scaler, windows
+from madcluster.scoring import quantile_threshold
+
+__all__ = [
+    "BASELINES",
+    "ConstantScore",
+    "Detector",
+    "L2Norm",
+    "NearestNeighbor",
+    "PCAError",
+    "RandomScore",
+    "checked_series",
+]
+
+
+def checked_series(x: Any, *, name: str = "X", n_channels: int | None = None) -> np.ndarray:
+    """A float32 array (m c) that is finite, or a ValueError that says where it is not."""
+    try:
+        x = np.asarray(x, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name} must be numbers of shape (rows, channels): {error}") from error
+    if x.ndim != 2:
+        raise ValueError(f"{name} must be 2-D (rows, channels), got shape {x.shape}")
+    if 0 in x.shape:
+        raise ValueError(f"{name} is empty: shape {x.shape}")
+    if n_channels is not None and x.shape[1] != n_channels:
+        raise ValueError(f"{name} has {x.shape[1]} channels, fitted on {n_channels}")
+    with np.errstate(over="ignore"):
+        x = x.astype(np.float32)
+    bad = np.argwhere(~np.isfinite(x))
+    if len(bad):
+        row, channel = bad[0]
+        raise ValueError(
+            f"{name} holds {x[row, channel]} in row {row}, channel {channel} "
+            f"({len(bad)} such values)"
+        )
+    return x
+
+
+class Detector(BaseEstimator):
+    """Fit on normal data, score new data; **higher = more anomalous**, one score per row.
+
+    Attributes
+    ----------
+    decision_scores_ : (n,), scores of the training rows.
+    threshold_ : float, their (1 − contamination) quantile.
+    """
+
+    contamination: float
+
+    def _fit(self, x: np.ndarray) -> None:
+        """Learn from the train split (n c)."""
+
+    def _score(self, x: np.ndarray) -> np.ndarray:
+        """Score a series (m c) → (m,)."""
+        raise TypeError(f"{type(self).__name__} must define _score")
+
+    def _score_train(self, x: np.ndarray) -> np.ndarray:
+        """Score the split that was learned from (n c) → (n,)."""
+        return self._score(x)
+
+    def fit(self, X: Any, y: Any = None) -> Self:
+        """Learn from normal data, (n c); `y` is ignored."""
+        X = checked_series(X)
+        self.n_features_in_ = X.shape[1]
+        self._fit(X)
+        self.decision_scores_ = self._score_train(X)
+        self.threshold_ = quantile_threshold(self.decision_scores_, self.contamination)
+        return self
+
+    def decision_function(self, X: Any) -> np.ndarray:
+        """Score of every row; (m c) → (m,) float64."""
+        if not hasattr(self, "n_features_in_"):
+            raise ValueError(f"{type(self).__name__} is not fitted: call fit first")
+        return self._score(checked_series(X, n_channels=self.n_features_in_))
+
+    def predict(self, X: Any) -> np.ndarray:
+        """1 where the score is above `threshold_`, else 0; (m c) → (m,) int."""
+        return (self.decision_function(X) > self.threshold_).astype(int)
+
+
+class RandomScore(Detector):
+    """Uniform noise: the floor that every table needs."""
+
+    def __init__(self, *, seed: int = 0, contamination: float = 0.01) -> None:
+        self.seed, self.contamination = seed, contamination
+
+    def _score(self, x: np.ndarray) -> np.ndarray:
+        return np.random.default_rng(self.seed).random(len(x))
+
+
+class ConstantScore(Detector):
+    """The same score everywhere: what a metric gives for knowing nothing."""
+
+    def __init__(self, *, contamination: float = 0.01) -> None:
+        self.contamination = contamination
+
+    def _score(self, x: np.ndarray) -> np.ndarray:
+        return np.zeros(len(x))
+
+
+class L2Norm(Detector):
+    """Euclidean norm of the standardized row (Sarfraz et al., ICML 2024)."""
+
+    def __init__(self, *, scaler: str = "standard", contamination: float = 0.01) -> None:
+        self.scaler, self.contamination = scaler, contamination
+
+    def _fit(self, x: np.ndarray) -> None:
+        self.scaler_ = Scaler(self.scaler).fit(x)
+
+    def _score(self, x: np.ndarray) -> np.ndarray:
+        return np.linalg.norm(self.scaler_.transform(x).astype(np.float64), axis=1)
+
+
+class PCAError(Detector):
+    """What the first principal components of the train split leave unexplained of a row."""
+
+    def __init__(
+        self, *, n_components: int = 5, scaler: str = "standard", contamination: float = 0.01
+    ) -> None:
+        self.n_components, self.scaler, self.contamination = n_components, scaler, contamination
+
+    def _fit(self, x: np.ndarray) -> None:
+        self.scaler_ = Scaler(self.scaler).fit(x)
+        n_components = max(1, min(self.n_components, x.shape[1] - 1, len(x)))
+        self.pca_ = PCA(n_components, svd_solver="full").fit(self.scaler_.transform(x))
+
+    def _score(self, x: np.ndarray) -> np.ndarray:
+        z = self.scaler_.transform(x).astype(np.float64)
+        back = self.pca_.inverse_transform(self.pca_.transform(z))
+        return np.linalg.norm(z - back, axis=1)
+
+
+class NearestNeighbor(Detector):
+    """Distance of a short window to the nearest window of the train split.
+
+    A row's score is the mean over the windows that cover it. Training rows are compared with
+    windows that do not overlap their own.
+    """
+
+    def __init__(
+        self,
+        *,
+        window: int = 10,
+        max_train: int = 20_000,
+        scaler: str = "standard",
+        contamination: float = 0.01,
+    ) -> None:
+        self.window, self.max_train = window, max_train
+        self.scaler, self.contamination = scaler, contamination
+
+    def _embed(self, x: np.ndarray) -> np.ndarray:
+        return windows(self.scaler_.transform(x), self.window).reshape(len(x) - self.window + 1, -1)
+
+    def _spread(self, distance: np.ndarray) -> np.ndarray:
+        """Distances of windows → mean over the windows that cover a row."""
+        ones = np.ones(self.window)
+        return np.convolve(distance, ones) / np.convolve(np.ones(len(distance)), ones)
+
+    def _fit(self, x: np.ndarray) -> None:
+        self.scaler_ = Scaler(self.scaler).fit(x)
+        known = self._embed(x)
+        self.rows_ = np.arange(0, len(known), -(-len(known) // self.max_train))
+        self.index_ = NearestNeighbors(algorithm="brute").fit(known[self.rows_])
+
+    def _score(self, x: np.ndarray) -> np.ndarray:
+        distance, _ = self.index_.kneighbors(self._embed(x), n_neighbors=1)
+        return self._spread(distance[:, 0])
+
+    def _score_train(self, x: np.ndarray) -> np.ndarray:
+        own = min(2 * self.window, len(self.rows_))  # at most 2w − 1 windows overlap one's own
+        distance, index = self.index_.kneighbors(self._embed(x), n_neighbors=own)
+        overlaps = np.abs(self.rows_[index] - np.arange(len(index))[:, None]) < self.window
+        first = np.argmin(overlaps, axis=1)  # nearest that does not overlap
+        return self._spread(distance[np.arange(len(index)), first])
+
+
+BASELINES: dict[str, type[Detector]] = {
+    "random": RandomScore,
+    "constant": ConstantScore,
+    "l2_norm": L2Norm,
+    "pca_error": PCAError,
+    "nearest_neighbor": NearestNeighbor,
+}

@@ -1,0 +1,283 @@
+"""MADCluster as a detector: fit on normal data, score what follows."""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import nn
+
+from madcluster.baselines import Detector
+from madcluster.data import Scaler
+from madcluster.models import SCORES, Objective, Score, build
+from madcluster.scoring import Aggregate, score
+from madcluster.training import Config, fit, resolve_device
+
+__all__ = ["CheckpointError", "MADCluster"]
+
+FORMAT = 1  # of the checkpoint; a file with a higher number is refused
+
+
+class CheckpointError(ValueError):
+    """A file is not a checkpoint that this version can read."""
+
+
+class MADCluster(Detector):
+    """Anomaly detector for multivariate time series (arXiv 2505.16223).
+
+    Parameters
+    ----------
+    embedder : str or nn.Module
+        A name in `madcluster.models.EMBEDDERS`, or a module (b t c) → (b t d). A module is copied:
+        fitting leaves yours as it is.
+    head : bool
+        Put the MADCluster head on the embedder; False is the embedder alone.
+    k : int
+        Clusters of the head.
+    objective : "one-class" or "soft-boundary"
+    window, stride : int
+        Length of a window and steps between training windows.
+    score_stride : int, optional
+        Steps between windows when scoring; `stride` by default.
+    epochs, batch_size, lr, patience, validation
+        See `madcluster.training.Config`.
+    scaler : "minmax", "standard" or "none"
+        Fitted on the train split.
+    score : "head", "distance", "cluster", "embedder" or "product"
+        See `madcluster.models.WithHead`. Without the head it is the embedder's own.
+    nu : float
+        Fraction of training steps outside the radius; for "soft-boundary" alone.
+    threshold : float
+        Where the learned threshold ν of the head starts.
+    outer_log : bool
+        Train on the log of the head's loss, as the release does.
+    aggregate : "mean" or "last"
+        One score per step from all windows that cover it, or causally; see `madcluster.scoring`.
+    contamination : float
+        Share of training rows whose score lies above `threshold_`, which `predict` uses.
+    seed : int
+        On a CPU the same seed repeats a fit bit for bit.
+    device : str
+        "auto" is CUDA where present.
+    options : dict, optional
+        Further arguments of an embedder given by name, such as `{"d": 32}`.
+
+    Attributes
+    ----------
+    model_ : the fitted network; history_ : its training, epoch by epoch.
+    decision_scores_ : (n,), scores of the training rows; threshold_ : their quantile.
+
+    Examples
+    --------
+    >>> from madcluster import MADCluster, synthetic
+    >>> series = synthetic(n_train=1000, n_test=1000, seed=0)
+    >>> detector = MADCluster(embedder="deepsvdd", epochs=1, stride=10).fit(series.train)
+    >>> detector.decision_function(series.test).shape
+    (1000,)
+    """
+
+    def __init__(
+        self,
+        embedder: str | nn.Module = "deepsvdd",
+        *,
+        head: bool = True,
+        k: int = 1,
+        objective: Objective = "one-class",
+        window: int = 100,
+        stride: int = 1,
+        score_stride: int | None = None,
+        epochs: int = 5,
+        batch_size: int = 128,
+        lr: float = 1e-3,
+        lr_decay: float = 0.9,
+        weight_decay: float = 1e-5,
+        validation: float = 0.2,
+        patience: int = 5,
+        scaler: Literal["minmax", "standard", "none"] = "minmax",
+        score: Score = "head",
+        nu: float = 0.01,
+        threshold: float = 0.5,
+        outer_log: bool = True,
+        aggregate: Aggregate = "mean",
+        contamination: float = 0.01,
+        seed: int = 0,
+        device: str = "auto",
+        options: dict[str, Any] | None = None,
+    ) -> None:
+        self.embedder = embedder
+        self.head = head
+        self.k = k
+        self.objective = objective
+        self.window = window
+        self.stride = stride
+        self.score_stride = score_stride
+        self.epochs = epochs
+        self.batch_size = batch_size
+        self.lr = lr
+        self.lr_decay = lr_decay
+        self.weight_decay = weight_decay
+        self.validation = validation
+        self.patience = patience
+        self.scaler = scaler
+        self.score = score
+        self.nu = nu
+        self.threshold = threshold
+        self.outer_log = outer_log
+        self.aggregate = aggregate
+        self.contamination = contamination
+        self.seed = seed
+        self.device = device
+        self.options = options
+
+    def _config(self) -> Config:
+        return Config(
+            window=self.window,
+            stride=self.stride,
+            epochs=self.epochs,
+            batch_size=self.batch_size,
+            lr=self.lr,
+            lr_decay=self.lr_decay,
+            weight_decay=self.weight_decay,
+            validation=self.validation,
+            patience=self.patience,
+            seed=self.seed,
+            device=self.device,
+        )
+
+    def _build(self, embedder: str | nn.Module, n_channels: int) -> None:
+        if self.score not in SCORES:
+            raise ValueError(f"score must be one of {SCORES}, got {self.score!r}")
+        # initial weights come from the seed, and the caller's random state stays as it was
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.seed)
+            self.model_ = build(
+                embedder,
+                n_channels=n_channels,
+                window=self.window,
+                head=self.head,
+                k=self.k,
+                objective=self.objective,
+                nu=self.nu,
+                threshold=self.threshold,
+                outer_log=self.outer_log,
+                score=self.score,
+                options=self.options,
+            )
+
+    def _fit(self, x: np.ndarray) -> None:
+        config = self._config()
+        if len(x) < self.window:
+            raise ValueError(f"X has {len(x)} rows, less than a window of {self.window}")
+        self.scaler_ = Scaler(self.scaler).fit(x)
+        self._build(copy.deepcopy(self.embedder), x.shape[1])
+        self.history_ = fit(self.model_, self.scaler_.transform(x), config)
+
+    def _score(self, x: np.ndarray) -> np.ndarray:
+        stride = self.stride if self.score_stride is None else self.score_stride
+        return score(
+            self.model_,
+            self.scaler_.transform(x),
+            window=self.window,
+            stride=1 if self.aggregate == "last" else stride,
+            aggregate=self.aggregate,
+        )
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write tensors and plain JSON to one safetensors file, whole or not at all.
+
+        A module of your own is not stored, only its weights: `load` is given the module again.
+        """
+        if not hasattr(self, "model_"):
+            raise ValueError("MADCluster is not fitted: call fit first")
+        params = {**self.get_params(deep=False), "device": "auto"}
+        own_module = isinstance(self.embedder, nn.Module)
+        if own_module:
+            params["embedder"] = None
+        tensors = {f"model.{k}": v.contiguous() for k, v in self.model_.state_dict().items()}
+        for name, array in self.scaler_.state().items():
+            tensors[f"scaler.{name}"] = torch.as_tensor(np.array(array))
+        tensors["decision_scores"] = torch.as_tensor(self.decision_scores_)
+        header = {
+            "format": FORMAT,
+            "params": params,
+            "n_features_in": self.n_features_in_,
+            "threshold": self.threshold_,
+        }
+        path = Path(path)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
+        os.close(handle)
+        try:
+            save_file(tensors, temporary, metadata={"madcluster": json.dumps(header)})
+            os.replace(temporary, path)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+
+    @classmethod
+    def load(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        embedder: nn.Module | None = None,
+        device: str = "auto",
+    ) -> Self:
+        """Read a detector that `save` wrote; no code of the file is run.
+
+        Parameters
+        ----------
+        path : file
+        embedder : nn.Module, optional
+            The module that was fitted, if it was one of your own; its weights are read from the file.
+
+        Raises
+        ------
+        CheckpointError
+            If the file is damaged, of another kind or of a newer format, or does not fit `embedder`.
+        FileNotFoundError
+            If there is no such file.
+        """
+        if not Path(path).is_file():
+            raise FileNotFoundError(f"no checkpoint at {path}")
+        try:
+            with safe_open(path, framework="pt") as file:
+                header = json.loads((file.metadata() or {})["madcluster"])
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        except (SafetensorError, KeyError, json.JSONDecodeError) as error:
+            raise CheckpointError(
+                f"{path} is not a whole MADCluster checkpoint: {error}"
+            ) from error
+        if header["format"] > FORMAT:
+            raise CheckpointError(
+                f"{path} has format {header['format']}, this version reads up to {FORMAT}"
+            )
+        try:
+            params = header["params"]
+            if (params["embedder"] is None) != (embedder is not None):
+                wants = "needs" if embedder is None else "does not take"
+                raise CheckpointError(f"{path} {wants} an embedder of your own")
+            detector = cls(
+                **{**params, "embedder": embedder or params["embedder"], "device": device}
+            )
+            detector.n_features_in_ = header["n_features_in"]
+            detector.threshold_ = header["threshold"]
+            detector.decision_scores_ = tensors.pop("decision_scores").numpy()
+            scaler = {
+                name.removeprefix("scaler."): tensors.pop(name).numpy()
+                for name in [name for name in tensors if name.startswith("scaler.")]
+            }
+            detector.scaler_ = Scaler.from_state(detector.scaler, None, scaler)
+            detector._build(copy.deepcopy(detector.embedder), detector.n_features_in_)
+            weights = {name.removeprefix("model."): value for name, value in tensors.items()}
+            detector.model_.load_state_dict(weights)
+        except (KeyError, TypeError, RuntimeError) as error:
+            raise CheckpointError(f"{path} does not describe a detector: {error}") from error
+        detector.model_.to(resolve_device(device)).eval()
+        return detector

@@ -1,0 +1,87 @@
+"""Baselines against their definitions, and against chance."""
+
+import numpy as np
+import pytest
+from sklearn.metrics import average_precision_score
+
+from madcluster import synthetic
+from madcluster.baselines import BASELINES, L2Norm, NearestNeighbor, PCAError, RandomScore
+
+
+@pytest.fixture(scope="module")
+def series():
+    return synthetic(n_train=1500, n_test=2000, seed=0)
+
+
+@pytest.mark.parametrize("name", BASELINES)
+def test_one_finite_score_per_row(series, name):
+    detector = BASELINES[name]().fit(series.train)
+    scores = detector.decision_function(series.test)
+    assert scores.shape == (2000,)
+    assert np.isfinite(scores).all()
+    assert np.unique(scores).size > 1000 or name == "constant"
+    assert detector.predict(series.train).mean() <= 0.011
+
+
+def test_a_random_score_is_at_the_base_rate(series):
+    found = [
+        average_precision_score(
+            series.labels, RandomScore(seed=s).fit(series.train).decision_function(series.test)
+        )
+        for s in range(20)
+    ]
+    assert np.mean(found) == pytest.approx(series.labels.mean(), abs=0.02)
+
+
+def test_l2_norm_by_hand(series):
+    z = (series.test - series.train.mean(0)) / series.train.std(0)
+    got = L2Norm().fit(series.train).decision_function(series.test)
+    np.testing.assert_allclose(got, np.linalg.norm(z, axis=1), rtol=1e-4)
+
+
+def test_pca_error_by_hand(series):
+    mean, std = series.train.mean(0), series.train.std(0)
+    train, test = (series.train - mean) / std, (series.test - mean) / std
+    kept = np.linalg.svd(train - train.mean(0), full_matrices=False)[2][:3]
+    rest = (test - train.mean(0)) @ (np.eye(test.shape[1]) - kept.T @ kept)
+    got = PCAError(n_components=3).fit(series.train).decision_function(series.test)
+    np.testing.assert_allclose(got, np.linalg.norm(rest, axis=1), rtol=1e-3, atol=1e-4)
+
+
+def test_nearest_neighbor_by_hand():
+    rng = np.random.default_rng(0)
+    train, test = rng.random((40, 2)), rng.random((25, 2))
+    detector = NearestNeighbor(window=4, scaler="none").fit(train)
+
+    def embed(x):
+        return np.array([x[i : i + 4].ravel() for i in range(len(x) - 3)])
+
+    def spread(d, n):
+        return [np.mean([d[j] for j in range(i - 3, i + 1) if 0 <= j < len(d)]) for i in range(n)]
+
+    pairs = np.linalg.norm(embed(test)[:, None] - embed(train)[None], axis=2)
+    expected = spread(pairs.min(1), 25)
+    np.testing.assert_allclose(detector.decision_function(test), expected, rtol=1e-5)
+
+    own = np.linalg.norm(embed(train)[:, None] - embed(train)[None], axis=2)
+    index = np.arange(len(own))
+    own[np.abs(index[:, None] - index) < 4] = np.inf
+    np.testing.assert_allclose(detector.decision_scores_, spread(own.min(1), 40), rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["pca_error", "nearest_neighbor"])
+def test_good_baselines_beat_chance(series, name):
+    scores = BASELINES[name]().fit(series.train).decision_function(series.test)
+    assert average_precision_score(series.labels, scores) > 3 * series.labels.mean()
+
+
+@pytest.mark.parametrize("name", BASELINES)
+def test_bad_input(series, name):
+    detector = BASELINES[name]()
+    with pytest.raises(ValueError, match="not fitted"):
+        detector.decision_function(series.test)
+    with pytest.raises(ValueError, match="nan in row 0"):
+        detector.fit(np.full((100, 2), np.nan))
+    detector.fit(series.train)
+    with pytest.raises(ValueError, match="channels"):
+        detector.decision_function(series.test[:, :2])

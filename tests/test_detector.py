@@ -1,0 +1,248 @@
+"""The detector from end to end: repeatable, saved and loaded, and clear about bad input."""
+
+import json
+import pickle
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from sklearn.base import clone
+from sklearn.metrics import average_precision_score
+from torch import nn
+
+from madcluster import MADCluster, load, synthetic
+from madcluster.detector import CheckpointError
+from madcluster.models import EMBEDDERS
+
+QUICK = {"window": 20, "stride": 5, "epochs": 2, "options": {"d": 8}}
+
+
+@pytest.fixture(scope="module")
+def series():
+    return synthetic(n_train=600, n_test=800, n_channels=4, seed=0)
+
+
+@pytest.fixture(scope="module")
+def fitted(series):
+    return MADCluster(**QUICK).fit(series.train)
+
+
+class LSTM(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.lstm = nn.LSTM(4, 6, batch_first=True)
+
+    def forward(self, x):
+        return self.lstm(x)[0]
+
+
+def test_two_runs_with_one_seed_are_identical(series, fitted):
+    again = MADCluster(**QUICK).fit(series.train)
+    expected = fitted.decision_function(series.test)
+    assert np.array_equal(expected, again.decision_function(series.test))
+    other = MADCluster(**QUICK, seed=1).fit(series.train)
+    assert not np.array_equal(expected, other.decision_function(series.test))
+
+
+@pytest.mark.parametrize("head", [True, False])
+@pytest.mark.parametrize("embedder", EMBEDDERS)
+def test_no_score_series_is_constant(series, embedder, head):
+    detector = MADCluster(embedder, head=head, **QUICK).fit(series.train)
+    scores = detector.decision_function(series.test)
+    assert scores.shape == (800,)
+    assert np.isfinite(scores).all()
+    assert len(np.unique(scores)) > 700
+
+
+def test_it_finds_more_than_chance(series):
+    options = {"window": 50, "stride": 5, "epochs": 5, "options": {"d": 32}}
+    detector = MADCluster(**options).fit(series.train)
+    precision = average_precision_score(series.labels, detector.decision_function(series.test))
+    assert precision > 1.5 * series.labels.mean()
+
+
+def test_predict_flags_the_share_asked_for(series):
+    detector = MADCluster(**QUICK, contamination=0.05).fit(series.train)
+    assert detector.predict(series.train).mean() == pytest.approx(0.05, abs=0.002)
+    assert set(detector.predict(series.test)) <= {0, 1}
+    assert detector.decision_scores_.shape == (600,)
+
+
+def test_aggregate_last_is_causal(series, fitted):
+    detector = clone(fitted).set_params(aggregate="last").fit(series.train)
+    changed = series.test.copy()
+    changed[500:] = 0
+    before, after = detector.decision_function(series.test), detector.decision_function(changed)
+    np.testing.assert_allclose(before[:500], after[:500], rtol=1e-4, atol=1e-6)
+    assert not np.allclose(before[500:], after[500:])
+
+
+def test_frames_are_accepted(series, fitted):
+    frame = pd.DataFrame(series.test, columns=series.channels)
+    assert np.array_equal(fitted.decision_function(frame), fitted.decision_function(series.test))
+
+
+def test_clone_and_parameters(fitted):
+    copy = clone(fitted).set_params(epochs=7)
+    assert copy.epochs == 7
+    assert not hasattr(copy, "model_")
+    assert copy.get_params()["window"] == 20
+
+
+def test_fitting_leaves_the_callers_module_alone(series):
+    module = LSTM()
+    before = {name: value.clone() for name, value in module.state_dict().items()}
+    MADCluster(module, window=20, stride=5, epochs=1).fit(series.train)
+    assert all(torch.equal(before[name], value) for name, value in module.state_dict().items())
+
+
+@pytest.mark.parametrize("scaler", ["minmax", "standard", "none"])
+@pytest.mark.parametrize("score", ["head", "distance", "cluster"])
+@pytest.mark.parametrize("k", [1, 3])
+def test_save_and_load_give_the_same_scores(series, tmp_path, scaler, score, k):
+    detector = MADCluster(**{**QUICK, "epochs": 1}, scaler=scaler, score=score, k=k)
+    detector.fit(series.train).save(tmp_path / "model.safetensors")
+    again = MADCluster.load(tmp_path / "model.safetensors")
+    scores = detector.decision_function(series.test)
+    assert np.array_equal(scores, again.decision_function(series.test))
+    assert again.threshold_ == detector.threshold_
+    assert np.array_equal(again.decision_scores_, detector.decision_scores_)
+    assert [path.name for path in tmp_path.iterdir()] == ["model.safetensors"]
+
+
+def test_save_and_load_a_module_of_ones_own(series, tmp_path):
+    detector = MADCluster(LSTM(), window=20, stride=5, epochs=1).fit(series.train)
+    detector.save(tmp_path / "own")
+    again = MADCluster.load(tmp_path / "own", embedder=LSTM())
+    assert np.array_equal(
+        detector.decision_function(series.test), again.decision_function(series.test)
+    )
+    with pytest.raises(CheckpointError, match="needs an embedder"):
+        MADCluster.load(tmp_path / "own")
+    with pytest.raises(CheckpointError, match="does not describe"):
+        MADCluster.load(tmp_path / "own", embedder=nn.Linear(4, 3))
+
+
+def rewrite(path, change):
+    """Store a checkpoint again with another header."""
+    with safe_open(path, framework="pt") as file:
+        header = json.loads(file.metadata()["madcluster"])
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    change(header, tensors)
+    save_file(tensors, path, metadata={"madcluster": json.dumps(header)})
+
+
+DAMAGE = {
+    "empty": lambda path: path.write_bytes(b""),
+    "truncated": lambda path: path.write_bytes(path.read_bytes()[:-100]),
+    "half a header": lambda path: path.write_bytes(path.read_bytes()[:20]),
+    "a pickle": lambda path: path.write_bytes(pickle.dumps({"a": 1})),
+    "text": lambda path: path.write_text("not a model, but long enough to hold a header"),
+    "no metadata": lambda path: save_file({"x": torch.zeros(1)}, path),
+    "newer": lambda path: rewrite(path, lambda h, t: h.update(format=99)),
+    "other size": lambda path: rewrite(path, lambda h, t: h.update(n_features_in=9)),
+    "missing tensor": lambda path: rewrite(path, lambda h, t: t.pop("model.head.centers")),
+    "unknown parameter": lambda path: rewrite(path, lambda h, t: h["params"].update(width=3)),
+    "unknown embedder": lambda path: rewrite(path, lambda h, t: h["params"].update(embedder="x")),
+    "no parameters": lambda path: rewrite(path, lambda h, t: h.pop("params")),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_damaged_checkpoint_is_refused(fitted, tmp_path, damage):
+    path = tmp_path / "model.safetensors"
+    fitted.save(path)
+    DAMAGE[damage](path)
+    with pytest.raises(CheckpointError, match=r"model\.safetensors"):
+        MADCluster.load(path)
+
+
+def test_a_missing_checkpoint(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no checkpoint"):
+        MADCluster.load(tmp_path / "none")
+
+
+def test_a_failed_save_leaves_the_old_file_and_nothing_else(fitted, tmp_path, monkeypatch):
+    path = tmp_path / "model"
+    path.write_text("before")
+
+    def full(*arguments, **keywords):
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr("madcluster.detector.save_file", full)
+    with pytest.raises(OSError, match="no space"):
+        fitted.save(path)
+    assert path.read_text() == "before"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def with_value(value):
+    x = np.zeros((100, 4))
+    x[7, 2] = value
+    return x
+
+
+@pytest.mark.parametrize(
+    ("x", "message"),
+    [
+        (with_value(np.nan), "nan in row 7, channel 2"),
+        (with_value(np.inf), "inf in row 7, channel 2"),
+        (with_value(1e300), "inf in row 7, channel 2"),
+        (np.zeros(100), "2-D"),
+        (np.zeros((0, 4)), "empty"),
+        (np.zeros((10, 4)), "less than a window of 20|at least one window of 20"),
+        ([["a", "b"]] * 30, "must be numbers"),
+        ([[1.0, 2.0], [1.0]], "must be numbers"),
+    ],
+)
+def test_bad_input_is_refused_by_fit(x, message):
+    detector = MADCluster(**QUICK)
+    with pytest.raises(ValueError, match=message):
+        detector.fit(x)
+    assert not hasattr(detector, "model_")
+
+
+@pytest.mark.parametrize(
+    ("x", "message"),
+    [
+        (with_value(np.nan), "nan in row 7, channel 2"),
+        (np.zeros((100, 3)), "has 3 channels, fitted on 4"),
+        (np.zeros((19, 4)), "at least one window of 20"),
+    ],
+)
+def test_bad_input_is_refused_by_decision_function(fitted, x, message):
+    with pytest.raises(ValueError, match=message):
+        fitted.decision_function(x)
+
+
+@pytest.mark.parametrize("method", ["decision_function", "predict"])
+def test_an_unfitted_detector_says_so(method):
+    with pytest.raises(ValueError, match="not fitted"):
+        getattr(MADCluster(), method)(np.zeros((200, 2)))
+    with pytest.raises(ValueError, match="not fitted"):
+        MADCluster().save("nowhere")
+
+
+def test_a_bad_argument_is_refused_before_training(series):
+    for name, value in [("embedder", "x"), ("score", "x"), ("epochs", 0), ("scaler", "x")]:
+        with pytest.raises(ValueError, match=name if name != "scaler" else "x"):
+            MADCluster(**{**QUICK, name: value}).fit(series.train)
+
+
+def test_a_constant_channel_and_a_constant_series_train(series):
+    x = series.train.copy()
+    x[:, 1] = 3.0
+    assert np.isfinite(MADCluster(**QUICK).fit(x).decision_function(series.test)).all()
+    flat = MADCluster(**QUICK).fit(np.zeros((200, 4)))
+    assert np.isfinite(flat.decision_function(series.test)).all()
+
+
+def test_one_real_machine(data_root):
+    machine = load("SMD", "machine-1-6", data_root)
+    detector = MADCluster(stride=20, epochs=1).fit(machine.train)
+    scores = detector.decision_function(machine.test)
+    assert scores.shape == machine.labels.shape
+    assert len(np.unique(scores)) > 1000
