@@ -1,0 +1,80 @@
+"""Point-wise metrics against a threshold sweep written out, and what they refuse."""
+
+import numpy as np
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from sklearn import metrics as sk
+
+from madcluster.metrics import (
+    average_precision_score,
+    best_f1_score,
+    evaluate,
+    roc_auc_score,
+)
+
+cases = st.lists(st.tuples(st.booleans(), st.integers(0, 6)), min_size=2, max_size=40)
+
+
+def both_classes(case):
+    labels, scores = (np.array(v) for v in zip(*case, strict=True))
+    assume(labels.any() and not labels.all())
+    return labels, scores.astype(float)
+
+
+@given(cases)
+def test_best_f1_is_the_best_of_all_thresholds(case):
+    labels, scores = both_classes(case)
+    sweep = {t: sk.f1_score(labels, scores >= t) for t in np.unique(scores)}
+    best = best_f1_score(labels, scores)
+    assert best.f1 == pytest.approx(max(sweep.values()))
+    predicted = scores >= best.threshold
+    assert best.f1 == pytest.approx(sk.f1_score(labels, predicted))
+    assert best.precision == pytest.approx(sk.precision_score(labels, predicted))
+    assert best.recall == pytest.approx(sk.recall_score(labels, predicted))
+
+
+@given(cases)
+def test_areas_do_not_depend_on_the_scale_of_the_score(case):
+    labels, scores = both_classes(case)
+    for metric in (average_precision_score, roc_auc_score):
+        assert metric(labels, scores) == pytest.approx(metric(labels, np.exp(scores)))
+
+
+@given(cases)
+def test_roc_auc_is_the_share_of_pairs_in_order(case):
+    labels, scores = both_classes(case)
+    gaps = scores[labels][:, None] - scores[~labels][None]
+    expected = np.mean((gaps > 0) + 0.5 * (gaps == 0))
+    assert roc_auc_score(labels, scores) == pytest.approx(expected)
+
+
+def test_a_random_score_is_at_the_base_rate():
+    rng = np.random.default_rng(0)
+    labels = rng.random(20_000) < 0.1
+    assert average_precision_score(labels, rng.random(20_000)) == pytest.approx(0.1, abs=0.02)
+
+
+def test_evaluate_has_the_names_of_the_release():
+    got = evaluate([0, 1, 0, 1], [0.1, 0.9, 0.2, 0.8])
+    assert list(got) == ["precision", "recall", "f1_score", "aupr", "roc_auc"]
+    assert set(got.values()) == {1.0}
+
+
+@pytest.mark.parametrize("metric", [best_f1_score, average_precision_score, roc_auc_score])
+@pytest.mark.parametrize(
+    ("labels", "scores", "message"),
+    [
+        ([0, 1], [0.1, np.nan], "y_score must be finite, row 1"),
+        ([0, 1], [np.inf, 0.1], "y_score must be finite, row 0"),
+        ([0, 1, 1], [0.1, 0.2], "y_true has 3 values, y_score 2"),
+        ([0, 0], [0.1, 0.2], "both classes"),
+        ([1, 1], [0.1, 0.2], "both classes"),
+        ([0, 2], [0.1, 0.2], "row 1 is 2"),
+        ([[0, 1]], [[0.1, 0.2]], "must be 1-D"),
+        ([], [], "empty"),
+    ],
+)
+def test_nonsense_is_refused(metric, labels, scores, message):
+    with pytest.raises(ValueError, match=message):
+        metric(labels, scores)
