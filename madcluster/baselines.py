@@ -13,6 +13,7 @@ from sklearn.decomposition import PCA
 from sklearn.neighbors import NearestNeighbors
 
 from madcluster.data import Scaler, windows
+from madcluster.data.series import ScalerKind
 from madcluster.scoring import quantile_threshold
 
 __all__ = [
@@ -116,7 +117,7 @@ class ConstantScore(Detector):
 class L2Norm(Detector):
     """Euclidean norm of the standardized row (Sarfraz et al., ICML 2024)."""
 
-    def __init__(self, *, scaler: str = "standard", contamination: float = 0.01) -> None:
+    def __init__(self, *, scaler: ScalerKind = "standard", contamination: float = 0.01) -> None:
         self.scaler, self.contamination = scaler, contamination
 
     def _fit(self, x: np.ndarray) -> None:
@@ -130,7 +131,7 @@ class PCAError(Detector):
     """What the first principal components of the train split leave unexplained of a row."""
 
     def __init__(
-        self, *, n_components: int = 5, scaler: str = "standard", contamination: float = 0.01
+        self, *, n_components: int = 5, scaler: ScalerKind = "standard", contamination: float = 0.01
     ) -> None:
         self.n_components, self.scaler, self.contamination = n_components, scaler, contamination
 
@@ -157,7 +158,7 @@ class NearestNeighbor(Detector):
         *,
         window: int = 10,
         max_train: int = 20_000,
-        scaler: str = "standard",
+        scaler: ScalerKind = "standard",
         contamination: float = 0.01,
     ) -> None:
         self.window, self.max_train = window, max_train

@@ -7,7 +7,7 @@ import json
 import os
 import tempfile
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from torch import nn
 
 from madcluster.baselines import Detector
 from madcluster.data import Scaler
+from madcluster.data.series import ScalerKind
 from madcluster.models import SCORES, Objective, Score, build
 from madcluster.scoring import Aggregate, score
 from madcluster.training import Config, fit, resolve_device
@@ -101,7 +102,7 @@ class MADCluster(Detector):
         weight_decay: float = 1e-5,
         validation: float = 0.2,
         patience: int = 5,
-        scaler: Literal["minmax", "standard", "none"] = "minmax",
+        scaler: ScalerKind = "minmax",
         score: Score = "head",
         nu: float = 0.01,
         threshold: float = 0.5,
@@ -277,7 +278,9 @@ class MADCluster(Detector):
             detector._build(copy.deepcopy(detector.embedder), detector.n_features_in_)
             weights = {name.removeprefix("model."): value for name, value in tensors.items()}
             detector.model_.load_state_dict(weights)
-        except (KeyError, TypeError, RuntimeError) as error:
+        except CheckpointError:
+            raise
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
             raise CheckpointError(f"{path} does not describe a detector: {error}") from error
         detector.model_.to(resolve_device(device)).eval()
         return detector

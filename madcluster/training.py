@@ -259,13 +259,14 @@ def fit(model: Embedder, x: np.ndarray, config: Config) -> History:
                 optimizer.zero_grad()
                 loss.backward()
                 optimizer.step()
-                for name, value in {"train": loss, **out.parts}.items():
-                    sums[name] = sums.get(name, 0.0) + value.item() * len(batch)
-            row = {name: value / len(shuffled.windows) for name, value in sums.items()}
+                values: dict[str, Tensor] = {"train": loss, **out.parts}
+                for name, part in values.items():
+                    sums[name] = sums.get(name, 0.0) + part.item() * len(batch)
+            row = {name: total / len(shuffled.windows) for name, total in sums.items()}
             row["validation"] = (
                 row["train"] if held_out is None else _mean_loss(model, held_out, epoch)
             )
-            row |= {"lr": scheduler.get_last_lr()[0], "seconds": time.perf_counter() - started}
+            row |= {"lr": float(scheduler.get_last_lr()[0]), "seconds": time.perf_counter() - started}
             history.epochs.append({"epoch": epoch, **row})
             scheduler.step()
             if row["validation"] <= best_loss:

@@ -58,7 +58,7 @@ def test_no_score_series_is_constant(series, embedder, head):
 
 
 def test_it_finds_more_than_chance(series):
-    options = {"window": 50, "stride": 5, "epochs": 5, "options": {"d": 32}}
+    options = {"window": 50, "stride": 2, "epochs": 5, "options": {"d": 32}}
     detector = MADCluster(**options).fit(series.train)
     precision = average_precision_score(series.labels, detector.decision_function(series.test))
     assert precision > 1.5 * series.labels.mean()

@@ -15,7 +15,8 @@ once. A sum over j of f(S) · g(T) is therefore the product of a sum over A and 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from typing import cast
 
 import torch
 from einops import rearrange
@@ -188,11 +189,16 @@ class DCdetector(Embedder):
 
         `x` is normalized, (b t c). The means over channels are already taken.
         """
-        views = zip(self.patch_sizes, self.patch_views, self.position_views, strict=True)
-        for p, of_patches, of_positions in views:
+        # nn.ModuleList forgets the type of what it holds
+        patch_views = cast(Iterable[View], self.patch_views)
+        position_views = cast(Iterable[View], self.position_views)
+        layers = cast(Iterable[Attention], self.layers)
+        for p, of_patches, of_positions in zip(
+            self.patch_sizes, patch_views, position_views, strict=True
+        ):
             f_patches = circular_neighbors(rearrange(x, "b (n p) c -> b c n p", p=p))
             f_positions = circular_neighbors(rearrange(x, "b (n p) c -> b c p n", p=p))
-            for layer in self.layers:
+            for layer in layers:
                 yield (
                     layer,
                     layer.map(f_patches, of_patches).mean(1),
@@ -210,7 +216,7 @@ class DCdetector(Embedder):
             attended = attended + layer.attend(tokens, patch_wise, in_patch) / n_maps
             # value of the map, gradient turned round: one KL plays both sides of the game
             reversed_ = 2 * patch_wise.detach() - patch_wise
-            discrepancy = sum(discrepancies(reversed_, in_patch))  # (b g t)
+            discrepancy = torch.stack(discrepancies(reversed_, in_patch)).sum(0)  # (b g t)
             score = score + discrepancy.detach().mean(1)
             game = game + discrepancy.mean() / n_maps
         return Embedding(

@@ -106,9 +106,10 @@ class DeepSVDD(Embedder):
     @torch.no_grad()
     def prepare(self, batches: Iterable[Tensor], epoch: int) -> None:
         if epoch == 0:
-            means = [(self.embed(x).mean((0, 1)), len(x)) for x in batches]
-            total = sum(n for _, n in means)
-            self.center.copy_(away_from_zero(sum(m * (n / total) for m, n in means)))
+            sums, counts = zip(
+                *((self.embed(x).mean(1).sum(0), len(x)) for x in batches), strict=True
+            )
+            self.center.copy_(away_from_zero(torch.stack(sums).sum(0) / sum(counts)))
         if self.objective == "soft-boundary":
             distances = [
                 loss.distance_mapping(self.embed(x), self.center[None]).flatten() for x in batches
