@@ -1,0 +1,135 @@
+"""The notebooks as they lie in git, and as papermill runs them; the pages as they were built."""
+
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import nbformat
+import papermill
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[1]
+NOTEBOOKS = sorted((ROOT / "book").glob("*.ipynb"))
+HTML = ROOT / "_build" / "html"
+by_name = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+
+
+def chapters():
+    toc = yaml.safe_load((ROOT / "_toc.yml").read_text())
+    return {entry["file"] for part in toc["parts"] for entry in part["chapters"]} | {toc["root"]}
+
+
+@pytest.fixture(scope="module")
+def notebooks():
+    return {path: nbformat.read(path, as_version=4) for path in NOTEBOOKS}
+
+
+def test_every_page_is_in_the_table_of_contents_and_exists():
+    pages = {
+        f"book/{path.stem}"
+        for pattern in ("*.ipynb", "*.md", "*.rst")
+        for path in (ROOT / "book").glob(pattern)
+    }
+    assert pages == chapters()
+
+
+@by_name
+def test_stripped(path, notebooks):
+    for cell in notebooks[path].cells:
+        if cell.cell_type == "code":
+            assert cell.outputs == []
+            assert cell.execution_count is None
+    assert set(notebooks[path].metadata) <= {"kernelspec", "language_info"}
+
+
+@by_name
+def test_conventions(path, notebooks):
+    cells = notebooks[path].cells
+    code = [cell for cell in cells if cell.cell_type == "code"]
+    text = "\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
+    prose = re.sub(r"```.*?```", "", text, flags=re.DOTALL)
+    assert len(re.findall(r"^# ", prose, flags=re.MULTILINE)) == 1
+    assert cells[0].source.startswith("# ")
+    assert "You will" in cells[0].source
+    assert "GPU" in cells[0].source
+    assert all(
+        line.startswith(("import ", "from ", "plots."))
+        or not line.strip()
+        or line.startswith((" ", ")"))
+        for line in code[0].source.splitlines()
+    )
+    assert code[1].metadata.get("tags") == ["parameters"]
+    assert "FAST = False" in code[1].source
+    for heading in ("## Summary", "## Exercises", "## Further reading"):
+        assert heading in text
+    labels = re.findall(r":label: (ex-\d\d-\d)", text)
+    assert len(labels) >= 3
+    assert labels == re.findall(r"{solution-start} (ex-\d\d-\d)", text)
+    for cell in code:
+        assert len(cell.source.splitlines()) <= 30
+        assert not re.search(r"^[!%]|filterwarnings", cell.source, flags=re.MULTILINE)
+    figures = [cell.metadata.get("mystnb", {}).get("figure") for cell in code]
+    for figure in filter(None, figures):
+        assert figure["caption"]
+        assert figure["name"].startswith("fig-")
+    assert sum(bool(figure) for figure in figures) >= 3
+
+
+@by_name
+def test_executes_fast_from_any_folder(path, tmp_path, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setenv("MADCLUSTER_PROGRESS", "0")
+    output = tmp_path / path.name
+    papermill.execute_notebook(
+        path, output, {"FAST": True}, cwd=ROOT, progress_bar=False, log_output=False
+    )
+    for cell in nbformat.read(output, as_version=4).cells:
+        for out in cell.get("outputs", []):
+            assert out.get("name") != "stderr", out["text"]
+
+
+def test_the_benchmark_chapter_on_a_real_machine(data_root, tmp_path):
+    output = tmp_path / "out.ipynb"
+    papermill.execute_notebook(
+        ROOT / "book" / "12_benchmarks.ipynb",
+        output,
+        {"DATASET": "SMD", "ENTITY": "machine-1-6", "FAST": True},
+        cwd=ROOT,
+        progress_bar=False,
+    )
+    text = output.read_text()
+    assert "SMD/machine-1-6" in text
+    assert "image/png" in text
+
+
+class Outside(HTMLParser):
+    """Collect what a browser would fetch from another host."""
+
+    def __init__(self):
+        super().__init__()
+        self.found = []
+
+    def handle_starttag(self, tag, attributes):
+        wanted = dict(attributes)
+        fetched = wanted.get("src") or (wanted.get("href") if tag == "link" else None) or ""
+        if re.match(r"(https?:)?//", fetched) and wanted.get("rel") != "canonical":
+            self.found.append((tag, fetched))
+
+
+@pytest.mark.skipif(not HTML.is_dir(), reason="run `make book` first to test the pages")
+def test_no_page_names_a_file_of_another_host():
+    pages = sorted(HTML.rglob("*.html"))
+    assert len(pages) > len(NOTEBOOKS)
+    for page in pages:
+        parser = Outside()
+        parser.feed(page.read_text())
+        assert parser.found == [], page.name
+
+
+@pytest.mark.skipif(not HTML.is_dir(), reason="run `make book` first to test the pages")
+def test_every_chapter_was_built_with_its_figures():
+    for path in NOTEBOOKS:
+        page = (HTML / "book" / f"{path.stem}.html").read_text()
+        assert page.count("<img") >= 3
+        assert "Traceback" not in page
