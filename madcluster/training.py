@@ -266,7 +266,10 @@ def fit(model: Embedder, x: np.ndarray, config: Config) -> History:
             row["validation"] = (
                 row["train"] if held_out is None else _mean_loss(model, held_out, epoch)
             )
-            row |= {"lr": float(scheduler.get_last_lr()[0]), "seconds": time.perf_counter() - started}
+            row |= {
+                "lr": float(scheduler.get_last_lr()[0]),
+                "seconds": time.perf_counter() - started,
+            }
             history.epochs.append({"epoch": epoch, **row})
             scheduler.step()
             if row["validation"] <= best_loss:

@@ -84,7 +84,8 @@ def _time_index(cells: pd.Series, path: Path, numbers: list[int]) -> pd.Index:
     """Time stamps, as numbers or as dates; increasing, each once."""
     values = pd.to_numeric(cells, errors="coerce")
     if values.isna().any():
-        values = pd.to_datetime(cells, errors="coerce", format="ISO8601")
+        dates = pd.to_datetime(cells, errors="coerce", format="ISO8601")
+        values = min(values, dates, key=lambda v: v.isna().sum())
     if values.isna().any():
         row = int(np.argmax(values.isna().to_numpy()))
         raise ValueError(

@@ -1,0 +1,115 @@
+"""Tables of one's own: read as meant, or refused with file, row and column."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from madcluster import from_csv
+from madcluster.data.tables import read_table
+
+GOOD = "time,a,b,fault\n" + "".join(f"{i},{i / 2},{-i},{int(i >= 8)}\n" for i in range(10))
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write(content, name="plant.csv"):
+        path = tmp_path / name
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+        return path
+
+    return write
+
+
+def test_a_file_is_split_and_labeled(write):
+    series = from_csv(write(GOOD), time="time", label="fault", train_fraction=0.6)
+    assert series.name == "plant"
+    assert series.channels == ("a", "b")
+    assert series.train.shape == (6, 2)
+    assert series.test[:, 0].tolist() == [3.0, 3.5, 4.0, 4.5]
+    assert series.labels.tolist() == [False, False, True, True]
+    assert series.time.tolist() == [6, 7, 8, 9]
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t", "|"])
+def test_separators_are_guessed(write, separator):
+    series = from_csv(write(GOOD.replace(",", separator)), time="time", label="fault")
+    assert series.channels == ("a", "b")
+
+
+def test_two_files_dates_quotes_and_a_byte_order_mark(write):
+    rows = "".join(f'"2026-01-0{i}T00:00:00",{i}\n' for i in range(1, 6))
+    train, test = (
+        write("\ufefft,x\n" + rows),
+        write("t,x\r\n" + rows.replace("\n", "\r\n"), "test.csv"),
+    )
+    series = from_csv(train, test=test, time="t", name="mine")
+    assert (series.name, series.train.shape, series.test.shape) == ("mine", (5, 1), (5, 1))
+    assert str(series.time[1].date()) == "2026-01-02"
+    assert not series.labels.any()
+
+
+@pytest.mark.parametrize(("fill", "expected"), [("ffill", 1.0), ("interpolate", 2.0)])
+@pytest.mark.parametrize("hole", ["", "NaN", "n/a", "NULL"])
+def test_missing_values_are_filled_when_asked(write, fill, expected, hole):
+    path = write(f"a,b\n1,0\n{hole},0\n3,0\n4,0\n")
+    series = from_csv(path, fill=fill, train_fraction=0.75)
+    assert series.train[1, 0] == expected
+    assert series.filled == 1
+    with pytest.raises(ValueError, match=r"plant\.csv: row 3, column 'a' holds a missing value"):
+        from_csv(path)
+
+
+BAD = {
+    "text": ("a,b\n1,2\n3,x\n", {}, r"plant\.csv: row 3, column 'b' holds 'x'"),
+    "infinite": ("a,b\n1,2\ninf,4\n", {}, "row 3, column 'a' holds 'inf'"),
+    "decimal comma": ("a;b\n1,5;2\n1;2\n", {}, "row 2, column 'a' holds '1,5'"),
+    "missing": ("a,b\n1,2\n3,\n", {}, "row 3, column 'b' holds a missing value"),
+    "too long a row": ("a,b\n1,2\n3,4,5\n", {}, "row 3 has 3 columns, the header has 2"),
+    "too short a row": ("a,b\n1,2\n3\n", {}, "row 3 has 1 columns, the header has 2"),
+    "empty": ("", {}, r"plant\.csv is empty"),
+    "blank": (" \n\n", {}, r"plant\.csv is empty"),
+    "header only": ("a,b\n", {}, "has a header and no rows"),
+    "repeated name": ("a,a\n1,2\n", {}, "names 'a' more than once"),
+    "no time column": ("a,b\n1,2\n", {"time": "t"}, "has no column 't'; it has a, b"),
+    "no label column": ("a,b\n1,2\n", {"label": "y"}, "has no column 'y'; it has a, b"),
+    "label of 2": ("a,y\n1,0\n1,2\n", {"label": "y"}, "row 3, column 'y' holds 2.0, not 0 or 1"),
+    "only labels": ("y\n1\n0\n", {"label": "y"}, "no sensor beside 'y'"),
+    "only time": ("t\n1\n2\n", {"time": "t"}, "no column beside 't'"),
+    "repeated time": ("t,a\n1,0\n1,0\n", {"time": "t"}, "row 3, column 't' repeats a time stamp"),
+    "time goes back": ("t,a\n2,0\n1,0\n", {"time": "t"}, "row 3, column 't' goes back in time"),
+    "no time at all": ("t,a\n1,0\nnoon,0\n", {"time": "t"}, "row 3, column 't' holds 'noon'"),
+    "bytes": (b"a,b\n1,\xff\xfe\n", {}, "is not UTF-8 text: byte 6"),
+    "open quote": ('a,b\n1,"2\n', {}, "cannot be read"),
+    "one row": ("a,b\n1,2\n", {}, "has 1 rows, too few to split"),
+    "long separator": ("a,b\n1,2\n", {"separator": "::"}, "separator must be one character"),
+    "fraction": ("a\n1\n2\n", {"train_fraction": 1.0}, "train_fraction must lie in"),
+    "fill by magic": ("a\n1\n\n2,\n", {"fill": "mean"}, "row 4 has 2 columns"),
+    "unknown fill": ("a,b\n1,\n2,1\n", {"fill": "mean"}, "fill must be 'ffill'"),
+    "nothing to fill from": ("a,b\n1,\n2,\n", {"fill": "ffill"}, "column 'b' holds no value"),
+    "null byte": (b"a,b\n1,\x002\n", {}, r"row 2|cannot be read"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_tables_are_refused(write, tmp_path, case):
+    content, arguments, message = BAD[case]
+    path = write(content)
+    with pytest.raises(ValueError, match=message):
+        from_csv(path, **arguments)
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_other_columns_in_the_test_file(write):
+    train, test = write("a,b\n1,2\n"), write("a,c\n1,2\n", "test.csv")
+    with pytest.raises(ValueError, match=r"has other columns than .*: b, c"):
+        from_csv(train, test=test)
+    with pytest.raises(FileNotFoundError, match="no table at"):
+        from_csv(train, test="none.csv")
+
+
+@given(st.lists(st.lists(st.floats(-1e30, 1e30), min_size=2, max_size=2), min_size=1, max_size=20))
+def test_numbers_survive_the_file(tmp_path_factory, rows):
+    path = tmp_path_factory.mktemp("csv") / "x.csv"
+    path.write_text("a,b\n" + "".join(f"{x!r},{y!r}\n" for x, y in rows))
+    np.testing.assert_allclose(read_table(path).to_numpy(), rows)
