@@ -22,7 +22,6 @@ from typing import Literal
 
 import numpy as np
 import pandas as pd
-import pooch
 
 from madcluster.data.series import Event, Series
 from madcluster.data.synthetic import synthetic
@@ -49,7 +48,12 @@ def official_files() -> dict[str, tuple[int, str]]:
 
 def data_root(root: str | os.PathLike[str] | None = None) -> Path:
     """Folder of the data sets: the argument, else `$MADCLUSTER_DATA`, else the user's cache."""
-    return Path(root or os.environ.get("MADCLUSTER_DATA") or pooch.os_cache("madcluster"))
+    given = root or os.environ.get("MADCLUSTER_DATA")
+    if given:
+        return Path(given)
+    import pooch  # late: in a notebook it warns of a missing progress widget
+
+    return Path(pooch.os_cache("madcluster"))
 
 
 def _existing(path: Path, dataset: str) -> Path:

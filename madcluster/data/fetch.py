@@ -9,8 +9,6 @@ import tempfile
 import zipfile
 from pathlib import Path, PurePosixPath
 
-import pooch
-
 from madcluster.data.benchmarks import (
     LABELS,
     NASA,
@@ -89,6 +87,8 @@ def fetch(
 
 
 def _download(address: str, name: str, folder: Path, sha256: str) -> None:
+    import pooch  # late: in a notebook it warns of a missing progress widget
+
     target = folder / name
     pooch.get_logger().setLevel("WARNING")
     pooch.retrieve(

@@ -1,0 +1,91 @@
+"""Stage the book and execute its notebooks with papermill.
+
+    python book/execute.py _build/stage [--jobs 2] [--fast] [--only 02]
+
+Everything Jupyter Book needs is copied to the stage, where each notebook lies executed in the place of
+its output-free source. The times go into `book/execution_times.md`, which `book/status.md` includes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import shutil
+import sys
+import time
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+import nbformat
+import papermill
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def execute(source: Path, target: Path, parameters: dict[str, object]) -> tuple[str, float]:
+    """Run one notebook; return its name and seconds, or raise what its cell raised."""
+    started = time.perf_counter()
+    papermill.execute_notebook(
+        source, target, parameters, cwd=source.parent, progress_bar=False, log_output=False
+    )
+    notebook = nbformat.read(target, as_version=4)
+    notebook.metadata.pop("papermill", None)
+    for cell in notebook.cells:
+        if "injected-parameters" in cell.metadata.get("tags", []):
+            cell.metadata.tags.append("remove-cell")
+        for output in cell.get("outputs", []):
+            if output.get("name") == "stderr":
+                print(f"{source.name}: stderr: {output['text']}", file=sys.stderr)
+    nbformat.write(notebook, target)
+    return source.name, time.perf_counter() - started
+
+
+def quiet_kernels(stage: Path) -> None:
+    """Keep ipykernel's remarks on its transport out of the pages."""
+    profile = stage.with_name("ipython") / "profile_default"
+    profile.mkdir(parents=True, exist_ok=True)
+    (profile / "ipython_kernel_config.py").write_text(
+        "c = get_config()\nc.IPKernelApp.log_level = 40\n"
+    )
+    os.environ["IPYTHONDIR"] = str(profile.parent)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("stage", type=Path)
+    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--fast", action="store_true", help="run notebooks with FAST=True")
+    parser.add_argument("--only", default="", help="notebooks whose name starts so")
+    arguments = parser.parse_args()
+    stage = arguments.stage.resolve()
+
+    shutil.rmtree(stage, ignore_errors=True)
+    for name in ("_config.yml", "_toc.yml"):
+        (stage / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, stage / name)
+    no_notebooks = shutil.ignore_patterns("*.ipynb", "__pycache__", ".ipynb_checkpoints")
+    shutil.copytree(ROOT / "book", stage / "book", ignore=no_notebooks)
+    quiet_kernels(stage)
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    os.environ.setdefault("MADCLUSTER_PROGRESS", "0")
+
+    sources = sorted((ROOT / "book").glob(f"{arguments.only}*.ipynb"))
+    parameters: dict[str, object] = {"FAST": True} if arguments.fast else {}
+    rows = []
+    with ProcessPoolExecutor(arguments.jobs) as pool:
+        runs = [pool.submit(execute, s, stage / "book" / s.name, parameters) for s in sources]
+        for run in runs:
+            name, seconds = run.result()
+            rows.append(f"| {name} | {seconds:.0f} |")
+            print(f"{seconds:6.1f} s  {name}", flush=True)
+    machine = f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores"
+    header = (
+        f"{machine}, Python {platform.python_version()}, {arguments.jobs} notebooks at a time\n"
+    )
+    table = ["", "| notebook | seconds |", "| --- | ---: |", *rows, ""]
+    (stage / "book" / "execution_times.md").write_text(header + "\n".join(table))
+
+
+if __name__ == "__main__":
+    main()
