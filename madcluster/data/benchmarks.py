@@ -22,6 +22,7 @@ from typing import Literal
 
 import numpy as np
 import pandas as pd
+from platformdirs import user_cache_path
 
 from madcluster.data.series import Event, Series
 from madcluster.data.synthetic import synthetic
@@ -48,12 +49,7 @@ def official_files() -> dict[str, tuple[int, str]]:
 
 def data_root(root: str | os.PathLike[str] | None = None) -> Path:
     """Folder of the data sets: the argument, else `$MADCLUSTER_DATA`, else the user's cache."""
-    given = root or os.environ.get("MADCLUSTER_DATA")
-    if given:
-        return Path(given)
-    import pooch  # late: in a notebook it warns of a missing progress widget
-
-    return Path(pooch.os_cache("madcluster"))
+    return Path(root or os.environ.get("MADCLUSTER_DATA") or user_cache_path("madcluster"))
 
 
 def _existing(path: Path, dataset: str) -> Path:
