@@ -57,8 +57,10 @@ class Detector(BaseEstimator):
 
     Attributes
     ----------
-    decision_scores_ : (n,), scores of the training rows.
-    threshold_ : float, their (1 − contamination) quantile.
+    decision_scores_ : (n,)
+        Scores of the training rows.
+    threshold_ : float
+        Their (1 − contamination) quantile.
     """
 
     contamination: float

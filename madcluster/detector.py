@@ -73,8 +73,14 @@ class MADCluster(Detector):
 
     Attributes
     ----------
-    model_ : the fitted network; history_ : its training, epoch by epoch.
-    decision_scores_ : (n,), scores of the training rows; threshold_ : their quantile.
+    model_ : Embedder
+        The fitted network.
+    history_ : History
+        Its training, epoch by epoch.
+    decision_scores_ : (n,)
+        Scores of the training rows.
+    threshold_ : float
+        Their (1 − contamination) quantile.
 
     Examples
     --------

@@ -103,6 +103,18 @@ def test_the_benchmark_chapter_on_a_real_machine(data_root, tmp_path):
     assert "image/png" in text
 
 
+def test_the_example_of_the_readme_prints_what_it_says(capsys):
+    code, _, output = re.search(
+        r"```python\n(.*?)```(.*?)```\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL
+    ).groups()
+    exec(compile(code, "README.md", "exec"), {})
+    printed = capsys.readouterr().out
+    for line, expected in zip(printed.splitlines(), output.splitlines(), strict=True):
+        assert line.split()[:-1] == expected.split()[:-1]
+        # another processor may round otherwise
+        assert float(line.split()[-1]) == pytest.approx(float(expected.split()[-1]), abs=0.02)
+
+
 class Outside(HTMLParser):
     """Collect what a browser would fetch from another host."""
 
