@@ -13,22 +13,43 @@ import os
 import platform
 import shutil
 import sys
+import tempfile
 import time
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import nbformat
 import papermill
+from jupyter_client import AsyncKernelManager
 
 ROOT = Path(__file__).resolve().parents[1]
 
 
-def execute(source: Path, target: Path, parameters: dict[str, object]) -> tuple[str, float]:
-    """Run one notebook; return its name and seconds, or raise what its cell raised."""
-    started = time.perf_counter()
+class SocketFileKernelManager(AsyncKernelManager):
+    """Kernels that talk through files: two that start at once can be given the same TCP port."""
+
+    def __init__(self, *arguments: object, **keywords: object) -> None:
+        folder = tempfile.mkdtemp(prefix="kernel-")
+        super().__init__(*arguments, transport="ipc", ip=f"{folder}/ipc", **keywords)
+
+
+def run(source: Path, target: Path, parameters: dict[str, object], *, cwd: Path) -> None:
+    """Execute a notebook, or raise what its cell raised."""
     papermill.execute_notebook(
-        source, target, parameters, cwd=source.parent, progress_bar=False, log_output=False
+        source,
+        target,
+        parameters,
+        cwd=cwd,
+        progress_bar=False,
+        log_output=False,
+        kernel_manager_class=SocketFileKernelManager,
     )
+
+
+def execute(source: Path, target: Path, parameters: dict[str, object]) -> tuple[str, float]:
+    """Run one notebook for the book; return its name and seconds."""
+    started = time.perf_counter()
+    run(source, target, parameters, cwd=source.parent)
     notebook = nbformat.read(target, as_version=4)
     notebook.metadata.pop("papermill", None)
     for cell in notebook.cells:

@@ -5,9 +5,9 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import nbformat
-import papermill
 import pytest
 import yaml
+from execute import run
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "book").glob("*.ipynb"))
@@ -81,9 +81,7 @@ def test_executes_fast_from_any_folder(path, tmp_path, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.setenv("MADCLUSTER_PROGRESS", "0")
     output = tmp_path / path.name
-    papermill.execute_notebook(
-        path, output, {"FAST": True}, cwd=ROOT, progress_bar=False, log_output=False
-    )
+    run(path, output, {"FAST": True}, cwd=ROOT)
     for cell in nbformat.read(output, as_version=4).cells:
         for out in cell.get("outputs", []):
             assert out.get("name") != "stderr", out["text"]
@@ -91,13 +89,8 @@ def test_executes_fast_from_any_folder(path, tmp_path, monkeypatch):
 
 def test_the_benchmark_chapter_on_a_real_machine(data_root, tmp_path):
     output = tmp_path / "out.ipynb"
-    papermill.execute_notebook(
-        ROOT / "book" / "12_benchmarks.ipynb",
-        output,
-        {"DATASET": "SMD", "ENTITY": "machine-1-6", "FAST": True},
-        cwd=ROOT,
-        progress_bar=False,
-    )
+    parameters = {"DATASET": "SMD", "ENTITY": "machine-1-6", "FAST": True}
+    run(ROOT / "book" / "12_benchmarks.ipynb", output, parameters, cwd=ROOT)
     text = output.read_text()
     assert "SMD/machine-1-6" in text
     assert "image/png" in text
