@@ -13,7 +13,7 @@ from sklearn.decomposition import PCA
 from sklearn.neighbors import NearestNeighbors
 
 from madcluster.data import Scaler, windows
-from madcluster.data.series import ScalerKind
+from madcluster.data.series import ScalerKind, checked_rows
 from madcluster.scoring import quantile_threshold
 
 __all__ = [
@@ -24,32 +24,7 @@ __all__ = [
     "NearestNeighbor",
     "PCAError",
     "RandomScore",
-    "checked_series",
 ]
-
-
-def checked_series(x: Any, *, name: str = "X", n_channels: int | None = None) -> np.ndarray:
-    """A float32 array (m c) that is finite, or a ValueError that says where it is not."""
-    try:
-        x = np.asarray(x, dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{name} must be numbers of shape (rows, channels): {error}") from error
-    if x.ndim != 2:
-        raise ValueError(f"{name} must be 2-D (rows, channels), got shape {x.shape}")
-    if 0 in x.shape:
-        raise ValueError(f"{name} is empty: shape {x.shape}")
-    if n_channels is not None and x.shape[1] != n_channels:
-        raise ValueError(f"{name} has {x.shape[1]} channels, fitted on {n_channels}")
-    with np.errstate(over="ignore"):
-        x = x.astype(np.float32)
-    bad = np.argwhere(~np.isfinite(x))
-    if len(bad):
-        row, channel = bad[0]
-        raise ValueError(
-            f"{name} holds {x[row, channel]} in row {row}, channel {channel} "
-            f"({len(bad)} such values)"
-        )
-    return x
 
 
 class Detector(BaseEstimator):
@@ -78,7 +53,7 @@ class Detector(BaseEstimator):
 
     def fit(self, X: Any, y: Any = None) -> Self:
         """Learn from normal data, (n c); `y` is ignored."""
-        X = checked_series(X)
+        X = checked_rows(X, "X")
         self.n_features_in_ = X.shape[1]
         self._fit(X)
         self.decision_scores_ = self._score_train(X)
@@ -89,7 +64,8 @@ class Detector(BaseEstimator):
         """Score of every row; (m c) → (m,) float64."""
         if not hasattr(self, "n_features_in_"):
             raise ValueError(f"{type(self).__name__} is not fitted: call fit first")
-        return self._score(checked_series(X, n_channels=self.n_features_in_))
+        channels = tuple(str(i) for i in range(self.n_features_in_))
+        return self._score(checked_rows(X, "X", channels))
 
     def predict(self, X: Any) -> np.ndarray:
         """1 where the score is above `threshold_`, else 0; (m c) → (m,) int."""

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.lib.stride_tricks import sliding_window_view
 
-__all__ = ["Event", "Scaler", "Series", "segments", "windows"]
+__all__ = ["Event", "Scaler", "Series", "checked_rows", "segments", "windows"]
 
 
 class Event(NamedTuple):
@@ -50,8 +50,8 @@ def windows(x: np.ndarray, length: int, stride: int = 1) -> np.ndarray:
     return sliding_window_view(x, length, axis=0)[::stride].swapaxes(1, 2)  # (b t c)
 
 
-def _split(x: Any, where: str, channels: tuple[str, ...] | None) -> np.ndarray:
-    """One split as read-only float32 (n c), or a ValueError that says what is wrong with it."""
+def checked_rows(x: Any, where: str, channels: tuple[str, ...] | None = None) -> np.ndarray:
+    """Finite rows as read-only float32 (n c), or a ValueError that says what is wrong with them."""
     try:
         x = np.asarray(x, dtype=np.float64)
     except (TypeError, ValueError) as error:
@@ -112,9 +112,9 @@ class Series:
 
     def __post_init__(self) -> None:
         channels = tuple(str(c) for c in self.channels) or None
-        train = _split(self.train, f"{self.name}: train", channels)
+        train = checked_rows(self.train, f"{self.name}: train", channels)
         channels = channels or tuple(str(i) for i in range(train.shape[1]))
-        test = _split(self.test, f"{self.name}: test", channels)
+        test = checked_rows(self.test, f"{self.name}: test", channels)
         labels = np.asarray(self.labels)
         if labels.shape != (len(test),):
             raise ValueError(
