@@ -1,0 +1,84 @@
+"""Range-AUC, VUS and Affiliation against `vus` 0.0.6, on generated cases with their edges."""
+
+import numpy as np
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from vus.affiliation.generics import convert_vector_to_events
+from vus.affiliation.metrics import pr_from_events
+from vus.utils.metrics import metricor
+
+from madcluster.metrics import affiliation_precision_recall, evaluate, range_auc_score, vus_score
+
+GRADER = metricor()
+RELEASE = [
+    *("precision", "recall", "f1_score", "aupr", "roc_auc"),
+    *("R_AUC_ROC", "R_AUC_PR", "VUS_ROC", "VUS_PR"),
+    *("Affiliation_Precision", "Affiliation_Recall"),
+]
+
+
+@st.composite
+def runs(draw, n, most=6):
+    """Flags (n,) made of runs, which may touch, overlap and reach either end."""
+    flags = np.zeros(n, dtype=int)
+    for _ in range(draw(st.integers(1, most))):
+        start = draw(st.integers(0, n - 1))
+        flags[start : start + draw(st.integers(1, 12))] = 1
+    return flags
+
+
+@st.composite
+def cases(draw):
+    n = draw(st.integers(3, 90))
+    labels = draw(runs(n))
+    assume(not labels.all())
+    levels = draw(st.sampled_from([3, 5, 1000]))  # few levels: many ties
+    scores = np.array(draw(st.lists(st.integers(0, levels), min_size=n, max_size=n)), float)
+    assume(len(np.unique(scores)) > 2)
+    return labels, scores
+
+
+@settings(max_examples=120)
+@given(cases(), st.integers(0, 30))
+def test_vus_equals_vus(case, window):
+    labels, scores = case
+    assume(window // 2 < len(labels))
+    *_, roc, pr = GRADER.RangeAUC_volume_opt(labels.astype(float), scores, window)
+    assert vus_score(labels, scores, max_window=window) == pytest.approx((roc, pr), abs=1e-9)
+
+
+@settings(max_examples=120)
+@given(cases(), st.integers(0, 200))
+def test_range_auc_equals_vus(case, window):
+    labels, scores = case
+    found = GRADER.RangeAUC(labels.astype(float), scores, window=window, plot_ROC=True)
+    expected = (found[0], found[1])
+    assert range_auc_score(labels, scores, window=window) == pytest.approx(expected, abs=1e-9)
+
+
+@settings(max_examples=200)
+@given(st.data(), st.integers(2, 90))
+def test_affiliation_equals_vus(data, n):
+    labels, predicted = data.draw(runs(n)), data.draw(runs(n, most=9))
+    assume(not labels.all())
+    events = [convert_vector_to_events(flags) for flags in (predicted, labels)]
+    found = pr_from_events(*events, (0, n))
+    expected = (found["Affiliation_Precision"], found["Affiliation_Recall"])
+    assert affiliation_precision_recall(labels, predicted) == pytest.approx(expected, abs=1e-9)
+
+
+def test_evaluate_has_the_eleven_keys_of_the_release():
+    rng = np.random.default_rng(0)
+    labels, scores = rng.random(500) < 0.1, rng.random(500)
+    found = evaluate(labels, scores)
+    assert list(found) == RELEASE
+    assert all(isinstance(value, float) for value in found.values())
+    fixed = evaluate(labels, scores, threshold=0.5)
+    assert fixed["recall"] == np.mean(scores[labels] >= 0.5)
+    assert fixed["VUS_PR"] == found["VUS_PR"]
+
+
+def test_a_prediction_in_place_of_a_score_warns():
+    with pytest.warns(UserWarning, match="distinct value"):
+        vus_score([0, 1, 0, 0], [0, 1, 0, 1], max_window=2)
