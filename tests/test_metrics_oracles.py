@@ -1,6 +1,7 @@
-"""Range-AUC, VUS and Affiliation against `vus` 0.0.6, on generated cases with their edges."""
+"""Metrics against `vus` 0.0.6, scikit-learn and their definitions written out, on generated cases."""
 
 import numpy as np
+import oracles
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
@@ -8,7 +9,14 @@ from vus.affiliation.generics import convert_vector_to_events
 from vus.affiliation.metrics import pr_from_events
 from vus.utils.metrics import metricor
 
-from madcluster.metrics import affiliation_precision_recall, evaluate, range_auc_score, vus_score
+from madcluster.metrics import (
+    affiliation_precision_recall,
+    evaluate,
+    point_adjusted_f1_score,
+    range_auc_score,
+    soft_labels,
+    vus_score,
+)
 
 GRADER = metricor()
 RELEASE = [
@@ -66,6 +74,47 @@ def test_affiliation_equals_vus(data, n):
     found = pr_from_events(*events, (0, n))
     expected = (found["Affiliation_Precision"], found["Affiliation_Recall"])
     assert affiliation_precision_recall(labels, predicted) == pytest.approx(expected, abs=1e-9)
+
+
+@settings(max_examples=60)
+@given(cases(), st.integers(0, 12), st.integers(2, 40))
+def test_vus_is_its_definition(case, window, n_thresholds):
+    labels, scores = case
+    got = vus_score(labels, scores, max_window=window, n_thresholds=n_thresholds)
+    assert got == pytest.approx(oracles.vus(labels, scores, window, n_thresholds), abs=1e-9)
+
+
+@settings(max_examples=100)
+@given(cases(), st.integers(0, 300), st.integers(2, 40))
+def test_range_auc_is_its_definition(case, window, n_thresholds):
+    labels, scores = case
+    got = range_auc_score(labels, scores, window=window, n_thresholds=n_thresholds)
+    expected = oracles.range_auc(labels, scores, window, n_thresholds)
+    assert got == pytest.approx(expected, abs=1e-9)
+
+
+@given(cases(), st.integers(0, 40))
+def test_soft_labels_are_their_definition(case, window):
+    labels, _ = case
+    expected = oracles.soft_label(labels, window)
+    np.testing.assert_allclose(soft_labels(labels.astype(bool), window), expected)
+
+
+@settings(max_examples=100)
+@given(st.data(), st.integers(2, 50))
+def test_affiliation_is_its_definition(data, n):
+    labels, predicted = data.draw(runs(n)), data.draw(runs(n, most=9))
+    assume(not labels.all())
+    expected = oracles.affiliation(labels, predicted)
+    assert affiliation_precision_recall(labels, predicted) == pytest.approx(expected, abs=1e-9)
+
+
+@given(st.data(), st.integers(2, 60), st.sampled_from([0.0, 0.2, 0.5, 1.0]))
+def test_point_adjustment_is_its_definition(data, n, k):
+    labels, predicted = data.draw(runs(n)), data.draw(runs(n))
+    assume(not labels.all())
+    expected = oracles.point_adjusted_f1(labels, predicted, k)
+    assert point_adjusted_f1_score(labels, predicted, k=k) == pytest.approx(expected)
 
 
 def test_evaluate_has_the_eleven_keys_of_the_release():
