@@ -150,6 +150,34 @@ BAD = {
         lambda b: b"40:1",
         "row 1 is not 'first-last:channel",
     ),
+    "root cause 0": (
+        "SMD",
+        "machine-1-1",
+        "SMD/interpretation_label/machine-1-1.txt",
+        lambda b: b"40-50:0,3",
+        "row 1 is not 'first-last:channel",
+    ),
+    "reversed root cause": (
+        "SMD",
+        "machine-1-1",
+        "SMD/interpretation_label/machine-1-1.txt",
+        lambda b: b"50-40:3",
+        "row 1 is not 'first-last:channel",
+    ),
+    "root cause 39": (
+        "SMD",
+        "machine-1-1",
+        "SMD/interpretation_label/machine-1-1.txt",
+        lambda b: b"40-50:39",
+        "does not fit 50 rows and 38 channels",
+    ),
+    "root cause past the end": (
+        "SMD",
+        "machine-1-1",
+        "SMD/interpretation_label/machine-1-1.txt",
+        lambda b: b"40-51:3",
+        "does not fit 50 rows and 38 channels",
+    ),
     "PSM labels of other rows": (
         "PSM",
         None,
@@ -183,6 +211,21 @@ def test_a_pickled_array_is_never_loaded(small):
         load("SMAP", "P-1", small)
 
 
+def test_a_header_that_promises_too_much_is_refused(small):
+    header = {"descr": "<f8", "fortran_order": False, "shape": (10**12, 25)}
+    with (small / "SMAP" / "test" / "P-1.npy").open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, header)
+    with pytest.raises(ValueError, match="not a whole"):
+        load("SMAP", "P-1", small)
+
+
+@pytest.mark.parametrize("part", ["train", "test_label", "interpretation_label"])
+def test_a_half_fetched_machine_is_no_entity(small, part):
+    (small / "SMD" / part / "machine-1-1.txt").unlink()
+    with pytest.raises(MissingDataError):
+        entities("SMD", small)
+
+
 def test_an_array_of_another_width_or_length_is_refused(small):
     np.save(small / "SMAP" / "test" / "P-1.npy", np.zeros((50, 24)))
     with pytest.raises(ValueError, match=r"must hold \(rows, 25\), got \(50, 24\)"):
@@ -208,6 +251,11 @@ def test_missing_data_says_how_to_get_it(tmp_path, dataset):
     (tmp_path / "SMD" / "test").mkdir(parents=True)
     with pytest.raises(MissingDataError, match="missing"):
         entities("SMD", tmp_path)
+
+
+def test_the_excerpt_does_not_send_the_reader_to_fetch(tmp_path):
+    with pytest.raises(MissingDataError, match="cannot be fetched"):
+        load("PSM_excerpt", root=tmp_path)
 
 
 def test_where_data_is_looked_for(tmp_path, monkeypatch):

@@ -60,6 +60,15 @@ def test_missing_values_are_filled_when_asked(write, fill, expected, hole):
         from_csv(path)
 
 
+@pytest.mark.parametrize("fill", ["ffill", "interpolate"])
+def test_no_test_value_is_filled_into_train(write, fill):
+    text = "a\n0\nNaN\n{}\n20\n"
+    low, high = (from_csv(write(text.format(value)), fill=fill) for value in (10, 99))
+    assert low.train.tolist() == high.train.tolist() == [[0.0], [0.0]]
+    with pytest.raises(ValueError, match="column 'a' holds no value"):
+        from_csv(write("a\nNaN\nNaN\n10\n20\n"), fill=fill)
+
+
 BAD = {
     "text": ("a,b\n1,2\n3,x\n", {}, r"plant\.csv: row 3, column 'b' holds 'x'"),
     "infinite": ("a,b\n1,2\ninf,4\n", {}, "row 3, column 'a' holds 'inf'"),
@@ -78,6 +87,18 @@ BAD = {
     "only time": ("t\n1\n2\n", {"time": "t"}, "no column beside 't'"),
     "repeated time": ("t,a\n1,0\n1,0\n", {"time": "t"}, "row 3, column 't' repeats a time stamp"),
     "time goes back": ("t,a\n2,0\n1,0\n", {"time": "t"}, "row 3, column 't' goes back in time"),
+    "infinite time": ("t,a\n1,0\ninf,0\n", {"time": "t"}, "row 3, column 't' holds 'inf'"),
+    "two time zones": (
+        "t,a\n2026-01-01T00:00Z,1\n2026-01-01T02:00+01:00,2\n",
+        {"time": "t"},
+        r"plant\.csv: column 't' mixes time zones",
+    ),
+    "label below a blank line": (
+        "a,y\n1,1\n\n2,7\n",
+        {"label": "y"},
+        "row 4, column 'y' holds 7.0, not 0 or 1",
+    ),
+    "unknown fill, nothing to fill": ("a,b\n1,2\n3,4\n", {"fill": "mean"}, "fill must be 'ffill'"),
     "no time at all": ("t,a\n1,0\nnoon,0\n", {"time": "t"}, "row 3, column 't' holds 'noon'"),
     "bytes": (b"a,b\n1,\xff\xfe\n", {}, "is not UTF-8 text: byte 6"),
     "open quote": ('a,b\n1,"2\n', {}, "cannot be read"),

@@ -192,6 +192,49 @@ def test_a_wrong_archive_leaves_no_array(server, tmp_path, make, message):
     assert files(tmp_path / "root") == ["SMAP/labeled_anomalies.csv"]
 
 
+def flagged(path, central, local, value):
+    """The archive with a byte of every member's two headers set: 8, 6 flags; 10, 8 method."""
+    content = bytearray(archive(path, kaggle()).read_bytes())
+    for mark, offset in ((b"PK\x01\x02", central), (b"PK\x03\x04", local)):
+        at = content.find(mark)
+        while at >= 0:
+            content[at + offset] = value
+            at = content.find(mark, at + 4)
+    return broken(path, bytes(content))
+
+
+def garbled(path):
+    """The archive with members whose deflate stream begins with an impossible block type."""
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
+        for name, content in kaggle().items():
+            file.writestr(name, content)
+        starts = [info.header_offset + 30 + len(info.filename) for info in file.infolist()]
+    content = bytearray(path.read_bytes())
+    for start in starts:
+        content[start] = 0xFF
+    return broken(path, bytes(content))
+
+
+@pytest.mark.parametrize(
+    ("fault", "make"),
+    [
+        ("garbled stream", garbled),
+        ("password", lambda p: flagged(p, 8, 6, 1)),
+        ("unknown method", lambda p: flagged(p, 10, 8, 99)),
+    ],
+)
+def test_a_member_that_cannot_be_unpacked_is_an_archive_error(server, tmp_path, fault, make):
+    path = make(tmp_path / "nasa.zip")
+    with pytest.raises(ArchiveError):
+        fetch("SMAP", tmp_path / "root", archive=path, base_url=server.url)
+    assert files(tmp_path / "root") == ["SMAP/labeled_anomalies.csv"]
+
+
+def test_a_folder_is_no_archive(server, tmp_path):
+    with pytest.raises(ArchiveError, match="is a folder"):
+        fetch("SMAP", tmp_path / "root", archive=tmp_path, base_url=server.url)
+
+
 def test_what_fetch_needs(server, tmp_path):
     with pytest.raises(MissingDataError, match="2 of 2 arrays are missing"):
         fetch("SMAP", tmp_path, base_url=server.url)

@@ -56,6 +56,9 @@ def with_value(shape, value):
         ({"labels": [0, 1, 2, 0]}, "labels must be 0 or 1, row 2 is 2"),
         ({"labels": [0, 1, np.nan, 0]}, "labels must be 0 or 1, row 2 is nan"),
         ({"time": [1, 2]}, "2 time stamps for 4 rows"),
+        ({"events": (Event("spike", 3, 5),)}, "does not fit 4 rows"),
+        ({"events": (Event("spike", 2, 2),)}, "does not fit 4 rows"),
+        ({"events": (Event("spike", 1, 2, (2,)),)}, "and 2 channels"),
     ],
 )
 def test_series_refuses(arguments, message):

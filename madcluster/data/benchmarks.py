@@ -53,6 +53,11 @@ def data_root(root: str | os.PathLike[str] | None = None) -> Path:
 
 
 def _existing(path: Path, dataset: str) -> Path:
+    if not path.exists() and dataset == "PSM_excerpt":
+        raise MissingDataError(
+            f"{path} is missing, and cannot be fetched: PSM_excerpt is not published. "
+            f"Set MADCLUSTER_DATA or root to where you have it, or use PSM"
+        )
     if not path.exists():
         archive = ", archive='nasa.zip'" if dataset in NASA else ""
         raise MissingDataError(
@@ -69,7 +74,7 @@ def _checked_dataset(dataset: str) -> None:
 
 
 def entities(dataset: str, root: str | os.PathLike[str] | None = None) -> list[str]:
-    """Labeled entities of a data set that lie under `root`, sorted.
+    """Labeled entities of a data set whose files all lie under `root`, sorted.
 
     Raises
     ------
@@ -86,9 +91,11 @@ def entities(dataset: str, root: str | os.PathLike[str] | None = None) -> list[s
     if dataset in NASA:
         table = nasa_labels(_existing(folder / LABELS, dataset))
         names = [name for name, (craft, *_) in table.items() if craft == dataset]
-        names = [name for name in names if (folder / "test" / f"{name}.npy").exists()]
+        parts, ending = ["train", "test"], "npy"
     else:
         names = [path.stem for path in _existing(folder / "test", dataset).glob("*.txt")]
+        parts, ending = ["train", "test", "test_label", "interpretation_label"], "txt"
+    names = [n for n in names if all((folder / p / f"{n}.{ending}").exists() for p in parts)]
     if not names:
         _existing(folder / "test" / "any entity", dataset)
     return sorted(names)
@@ -174,7 +181,7 @@ def _npy(path: Path, dataset: str) -> np.ndarray:
     """A float array of the data set's width; pickled objects are never read."""
     try:
         x = np.load(_existing(path, dataset), allow_pickle=False)
-    except (ValueError, EOFError, OSError) as error:
+    except (ValueError, EOFError, OSError, MemoryError) as error:
         if isinstance(error, MissingDataError):
             raise
         raise ValueError(f"{path} is not a whole .npy array of numbers: {error}") from error
@@ -258,6 +265,8 @@ def smd_root_causes(path: Path) -> tuple[Event, ...]:
             rows, _, channels = line.partition(":")
             start, stop = (int(i) for i in rows.split("-"))
             causes = tuple(int(channel) - 1 for channel in channels.split(","))
+            if min(causes) < 0 or not start < stop:
+                raise ValueError
         except ValueError as error:
             raise ValueError(
                 f"{path}: row {number} is not 'first-last:channel,…': {line!r}"

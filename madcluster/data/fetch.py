@@ -7,6 +7,7 @@ import os
 import stat
 import tempfile
 import zipfile
+import zlib
 from pathlib import Path, PurePosixPath
 
 from madcluster.data.benchmarks import (
@@ -138,7 +139,10 @@ def _nasa_arrays(dataset: str, folder: Path, archive: str | os.PathLike[str] | N
                 _write(folder / name, bundle.read(members[name]))
     except FileNotFoundError as error:
         raise MissingDataError(f"no archive at {archive}") from error
-    except zipfile.BadZipFile as error:
+    except IsADirectoryError as error:
+        raise ArchiveError(f"{archive} is a folder; give the zip file as downloaded") from error
+    # zipfile: RuntimeError for a password, NotImplementedError (one too) for an unknown method
+    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
         raise ArchiveError(f"{archive} is not a whole zip file: {error}") from error
 
 

@@ -97,8 +97,8 @@ class Series:
     Raises
     ------
     ValueError
-        For NaN, infinities, empty splits, unequal channels and labels that do not fit, naming the
-        series, split, row and channel.
+        For NaN, infinities, empty splits, unequal channels, and labels or events that do not fit,
+        naming the series, split, row and channel.
     """
 
     name: str
@@ -128,6 +128,12 @@ class Series:
             )
         if self.time is not None and len(self.time) != len(test):
             raise ValueError(f"{self.name}: {len(self.time)} time stamps for {len(test)} rows")
+        for event in self.events:
+            rows = 0 <= event.start < event.stop <= len(test)
+            if not rows or not all(0 <= c < len(channels) for c in event.channels):
+                raise ValueError(
+                    f"{self.name}: {event} does not fit {len(test)} rows and {len(channels)} channels"
+                )
         labels = labels.astype(bool)
         labels.flags.writeable = False
         values = {"train": train, "test": test, "labels": labels, "channels": channels}

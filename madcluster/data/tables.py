@@ -84,10 +84,16 @@ def _time_index(cells: pd.Series, path: Path, numbers: list[int]) -> pd.Index:
     """Time stamps, as numbers or as dates; increasing, each once."""
     values = pd.to_numeric(cells, errors="coerce")
     if values.isna().any():
-        dates = pd.to_datetime(cells, errors="coerce", format="ISO8601")
+        try:
+            dates = pd.to_datetime(cells, errors="coerce", format="ISO8601")
+        except ValueError as error:
+            raise ValueError(
+                f"{path}: column {cells.name!r} mixes time zones; give all stamps the same one"
+            ) from error
         values = min(values, dates, key=lambda v: v.isna().sum())
-    if values.isna().any():
-        row = int(np.argmax(values.isna().to_numpy()))
+    no_time = values.isin([np.inf, -np.inf]) | values.isna()
+    if no_time.any():
+        row = int(np.argmax(no_time.to_numpy()))
         raise ValueError(
             f"{path}: row {numbers[row]}, column {cells.name!r} holds {cells.iloc[row]!r}, neither a "
             f"number nor an ISO 8601 date"
@@ -109,6 +115,7 @@ def read_table(
     path: str | os.PathLike[str],
     *,
     time: str | None = None,
+    label: str | None = None,
     separator: str | None = None,
     missing: bool = False,
 ) -> pd.DataFrame:
@@ -118,6 +125,7 @@ def read_table(
     ----------
     path : UTF-8 text file
     time : name of the column of time stamps, numbers or ISO 8601 dates
+    label : name of a column that must hold 0 or 1
     separator : guessed from the header if not given
     missing : let missing values through as NaN
 
@@ -136,6 +144,15 @@ def read_table(
     if not names:
         raise ValueError(f"{path} has no column beside {time!r}")
     columns = {name: _numeric(text[name], path, numbers, missing=missing) for name in names}
+    if label is not None:
+        if label not in columns:
+            raise ValueError(f"{path} has no column {label!r}; it has {', '.join(names)}")
+        wrong = ~np.isin(columns[label], (0, 1))
+        if wrong.any():
+            row = int(np.argmax(wrong))
+            raise ValueError(
+                f"{path}: row {numbers[row]}, column {label!r} holds {columns[label][row]}, not 0 or 1"
+            )
     index = None if time is None else _time_index(text[time], path, numbers)
     return pd.DataFrame(columns, index=index)
 
@@ -151,6 +168,8 @@ def fill_missing(frame: pd.DataFrame, fill: Fill | None, path: Path) -> tuple[pd
     ValueError
         If there is a missing value and `fill` is None, or a column holds nothing else.
     """
+    if fill not in ("ffill", "interpolate", None):
+        raise ValueError(f"fill must be 'ffill', 'interpolate' or None, got {fill!r}")
     holes = frame.isna().to_numpy()
     n = int(holes.sum())
     if not n:
@@ -161,8 +180,6 @@ def fill_missing(frame: pd.DataFrame, fill: Fill | None, path: Path) -> tuple[pd
             f"{path}: row {row + 2}, column {frame.columns[column]!r} is missing ({n} such values); "
             f"choose fill='ffill' or 'interpolate'"
         )
-    if fill not in ("ffill", "interpolate"):
-        raise ValueError(f"fill must be 'ffill', 'interpolate' or None, got {fill!r}")
     if holes.all(0).any():
         name = frame.columns[int(np.argmax(holes.all(0)))]
         raise ValueError(f"{path}: column {name!r} holds no value at all")
@@ -192,7 +209,7 @@ def from_csv(
     label : name of the column of labels, 0 or 1; without it no row counts as anomalous
     separator : guessed from the header if not given
     train_fraction : share of the rows, from the start, that are taken as normal
-    fill : how to fill missing values; None refuses them
+    fill : how to fill missing values, in each split by itself; None refuses them
     name : of the series; the file's by default
 
     Raises
@@ -211,33 +228,24 @@ def from_csv(
     """
     path = Path(path)
 
-    def read(file: Path) -> tuple[pd.DataFrame, np.ndarray, int]:
-        frame = read_table(file, time=time, separator=separator, missing=fill is not None)
+    def read(file: Path) -> tuple[pd.DataFrame, np.ndarray]:
+        missing = fill is not None
+        frame = read_table(file, time=time, label=label, separator=separator, missing=missing)
         marks = np.zeros(len(frame))
         if label is not None:
-            if label not in frame:
-                raise ValueError(f"{file} has no column {label!r}; it has {', '.join(frame)}")
             marks = frame.pop(label).to_numpy()
-            wrong = ~np.isin(marks, (0, 1))
-            if wrong.any():
-                row = int(np.argmax(wrong))
-                raise ValueError(
-                    f"{file}: row {row + 2}, column {label!r} holds {marks[row]}, not 0 or 1"
-                )
             if frame.empty:
                 raise ValueError(f"{file} has no sensor beside {label!r}")
-        frame, n = fill_missing(frame, fill, file)
-        return frame, marks, n
+        return frame, marks
 
-    frame, marks, filled = read(path)
+    frame, marks = read(path)
     if test is not None:
-        later, marks, more = read(Path(test))
+        later, marks = read(Path(test))
         if list(later.columns) != list(frame.columns):
             odd = sorted(set(later.columns) ^ set(frame.columns))
             raise ValueError(
                 f"{test} has other columns than {path}: {', '.join(odd) or 'their order'}"
             )
-        filled += more
     else:
         if not 0 < train_fraction < 1:
             raise ValueError(f"train_fraction must lie in (0, 1), got {train_fraction}")
@@ -245,6 +253,9 @@ def from_csv(
         if not 0 < cut < len(frame):
             raise ValueError(f"{path} has {len(frame)} rows, too few to split at {train_fraction}")
         later, marks, frame = frame[cut:], marks[cut:], frame[:cut]
+    # each split by itself: no value of the test split may reach the train split
+    frame, filled = fill_missing(frame, fill, path)
+    later, more = fill_missing(later, fill, Path(test or path))
     return Series(
         name or path.stem,
         frame.to_numpy(),
@@ -252,5 +263,5 @@ def from_csv(
         marks,
         tuple(frame.columns),
         time=later.index if time is not None else None,
-        filled=filled,
+        filled=filled + more,
     )
