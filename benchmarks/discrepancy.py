@@ -7,11 +7,8 @@ book/results/discrepancy.csv. The plain form projects every token and repeats bo
 from __future__ import annotations
 
 import math
-import os
-import platform
 import statistics
 import time
-from pathlib import Path
 
 import pandas as pd
 import torch
@@ -21,8 +18,7 @@ from torch import Tensor
 from madcluster.models import DCdetector
 from madcluster.models.dcdetector import EPSILON
 from madcluster.models.layers import circular_neighbors, instance_normalize
-
-RESULTS = Path(__file__).parents[1] / "book" / "results"
+from madcluster.results import provenance, write_result
 
 
 def materialized(model: DCdetector, x: Tensor) -> Tensor:
@@ -79,11 +75,8 @@ def main() -> None:
             }
         )
     table = pd.DataFrame(rows)
-    table["machine"] = f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, 1 thread"
-    table["versions"] = f"torch {torch.__version__}, seed 0"
-    print(table.drop(columns=["machine", "versions"]).to_string(index=False))
-    RESULTS.mkdir(exist_ok=True)
-    table.to_csv(RESULTS / "discrepancy.csv", index=False)
+    print(table.to_string(index=False))
+    write_result(table.assign(**provenance()), "discrepancy")
 
 
 if __name__ == "__main__":

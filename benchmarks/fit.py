@@ -7,22 +7,20 @@ a synthetic plant of the same size, each in a process of its own. Writes book/re
 from __future__ import annotations
 
 import os
-import platform
 import resource
 import time
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
 
-from madcluster import MADCluster, __version__, evaluate, load, synthetic
+from madcluster import MADCluster, evaluate, load, synthetic
 from madcluster.baselines import BASELINES
 from madcluster.data import Series
+from madcluster.results import provenance, write_result
 
-RESULTS = Path(__file__).parents[1] / "book" / "results"
 DETECTORS = {
     "MADCluster(deepsvdd)": lambda: MADCluster("deepsvdd"),
     "MADCluster(deepsvdd), again": lambda: MADCluster("deepsvdd"),
@@ -65,11 +63,8 @@ def main() -> None:
     pca = table.loc[table["detector"] == "pca_error", "fit s"].item()
     table["fit, times PCA"] = (table["fit s"] / max(pca, 0.1)).round()
     table["threads"] = threads
-    table["machine"] = f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores"
-    table["versions"] = f"madcluster {__version__}, torch {torch.__version__}, seed 0"
-    print(table.drop(columns=["machine", "versions"]).to_string(index=False))
-    RESULTS.mkdir(exist_ok=True)
-    table.to_csv(RESULTS / "fit.csv", index=False)
+    print(table.to_string(index=False))
+    write_result(table.assign(**provenance(threads=threads)), "fit")
 
 
 if __name__ == "__main__":

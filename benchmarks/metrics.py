@@ -9,13 +9,10 @@ $MADCLUSTER_DATA is set, else on a series of that length. Takes about four minut
 from __future__ import annotations
 
 import os
-import platform
 import statistics
 import time
 import tracemalloc
 from collections.abc import Callable, Iterator
-from importlib.metadata import version
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -24,7 +21,7 @@ from vus.affiliation.generics import convert_vector_to_events
 from vus.affiliation.metrics import pr_from_events
 from vus.utils.metrics import metricor
 
-from madcluster import __version__, evaluate, load
+from madcluster import evaluate, load
 from madcluster.baselines import L2Norm
 from madcluster.data import entities
 from madcluster.metrics import (
@@ -32,8 +29,8 @@ from madcluster.metrics import (
     range_auc_score,
     vus_score,
 )
+from madcluster.results import provenance, write_result
 
-RESULTS = Path(__file__).parents[1] / "book" / "results"
 SIZES = (2_000, 28_000, 88_000, 430_000)
 PEER = metricor()
 
@@ -165,11 +162,6 @@ def growth() -> Iterator[dict[str, object]]:
 
 
 def main() -> None:
-    provenance = {
-        "machine": f"{platform.system()} {platform.machine()}, 1 thread",
-        "versions": f"madcluster {__version__}, numpy {np.__version__}, vus {version('vus')}, "
-        f"scikit-learn {version('scikit-learn')}, seed 0",
-    }
     rows = [row for n in SIZES for row in compare(n)]
     name, labels, scores = pooled()
     rows.append(
@@ -183,9 +175,9 @@ def main() -> None:
     cost, slopes = pd.DataFrame(rows), pd.DataFrame(growth())
     print(cost.to_string(index=False, na_rep=""))
     print(slopes.to_string(index=False))
-    RESULTS.mkdir(exist_ok=True)
-    cost.assign(**provenance).to_csv(RESULTS / "metrics_cost.csv", index=False)
-    slopes.assign(**provenance).to_csv(RESULTS / "metrics_growth.csv", index=False)
+    origin = provenance(["numpy", "vus", "scikit-learn"])
+    write_result(cost.assign(**origin), "metrics_cost")
+    write_result(slopes.assign(**origin), "metrics_growth")
 
 
 if __name__ == "__main__":
