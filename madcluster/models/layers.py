@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from einops import rearrange
 from torch import Tensor, nn
+from torch.func import functional_call
 
-__all__ = ["TokenEmbedding", "circular_neighbors", "instance_normalize", "positional_encoding"]
+__all__ = [
+    "TokenEmbedding",
+    "circular_neighbors",
+    "frozen",
+    "instance_normalize",
+    "positional_encoding",
+]
 
 
 def positional_encoding(length: int, d: int) -> Tensor:
@@ -48,3 +56,13 @@ class TokenEmbedding(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         tokens = rearrange(self.conv(rearrange(x, "b t c -> b c t")), "b d t -> b t d")
         return tokens + self.position
+
+
+def frozen(module: nn.Module, *inputs: Tensor) -> Any:
+    """Call a module with its parameters held fixed; gradients flow through it to the inputs only.
+
+    So both sides of an adversarial game fit into one loss and one backward pass: each side's loss
+    calls the other side frozen.
+    """
+    fixed = {name: p.detach() for name, p in module.named_parameters()}
+    return functional_call(module, fixed, inputs)
