@@ -7,14 +7,18 @@ from typing import Any
 
 from torch import nn
 
+from madcluster.models.anomaly_transformer import AnomalyTransformer
 from madcluster.models.base import Embedder, Embedding, PlainEmbedder, as_embedder
 from madcluster.models.dcdetector import DCdetector
 from madcluster.models.deepsvdd import DeepSVDD
 from madcluster.models.madcluster import SCORES, Head, Objective, Score, WithHead
+from madcluster.models.usad import USAD
 
 __all__ = [
     "EMBEDDERS",
     "SCORES",
+    "USAD",
+    "AnomalyTransformer",
     "DCdetector",
     "DeepSVDD",
     "Embedder",
@@ -33,16 +37,21 @@ def _deepsvdd(n_channels: int, *, window: int, **options: Any) -> Embedder:
     return DeepSVDD(n_channels, **options)
 
 
-def _dcdetector(
-    n_channels: int, *, window: int, objective: Objective, nu: float, **options: Any
-) -> Embedder:
-    return DCdetector(n_channels, window=window, **options)
+def _without_objective(model: Callable[..., Embedder]) -> Callable[..., Embedder]:
+    """For embedders that know neither the objective nor the fraction nu of Deep SVDD."""
+
+    def make(n_channels: int, *, objective: Objective, nu: float, **options: Any) -> Embedder:
+        return model(n_channels, **options)
+
+    return make
 
 
 # name -> function of n_channels and the keywords window, objective, nu and its own options
 EMBEDDERS: dict[str, Callable[..., Embedder]] = {
     "deepsvdd": _deepsvdd,
-    "dcdetector": _dcdetector,
+    "usad": _without_objective(USAD),
+    "anomaly_transformer": _without_objective(AnomalyTransformer),
+    "dcdetector": _without_objective(DCdetector),
 }
 
 

@@ -28,6 +28,7 @@ from madcluster.models.layers import (
     circular_neighbors,
     instance_normalize,
     positional_encoding,
+    reverse_gradient,
 )
 
 __all__ = ["DCdetector", "discrepancies"]
@@ -215,8 +216,8 @@ class DCdetector(Embedder):
         for layer, patch_wise, in_patch in self.maps(x):
             attended = attended + layer.attend(tokens, patch_wise, in_patch) / n_maps
             # value of the map, gradient turned round: one KL plays both sides of the game
-            reversed_ = 2 * patch_wise.detach() - patch_wise
-            discrepancy = torch.stack(discrepancies(reversed_, in_patch)).sum(0)  # (b g t)
+            both = discrepancies(reverse_gradient(patch_wise), in_patch)
+            discrepancy = torch.stack(both).sum(0)  # (b g t)
             score = score + discrepancy.detach().mean(1)
             game = game + discrepancy.mean() / n_maps
         return Embedding(

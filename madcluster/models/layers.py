@@ -16,6 +16,7 @@ __all__ = [
     "frozen",
     "instance_normalize",
     "positional_encoding",
+    "reverse_gradient",
 ]
 
 
@@ -56,6 +57,11 @@ class TokenEmbedding(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         tokens = rearrange(self.conv(rearrange(x, "b t c -> b c t")), "b d t -> b t d")
         return tokens + self.position
+
+
+def reverse_gradient(x: Tensor) -> Tensor:
+    """The same value with the gradient's sign turned (Ganin and Lempitsky, ICML 2015)."""
+    return 2 * x.detach() - x
 
 
 def frozen(module: nn.Module, *inputs: Tensor) -> Any:
