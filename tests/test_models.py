@@ -15,12 +15,17 @@ from madcluster.models.layers import TokenEmbedding, instance_normalize
 
 SMALL = {
     "deepsvdd": {"d": 8},
+    "omnianomaly": {"d": 8, "n_flows": 2},
     "usad": {"d": 8, "width": 64},
     "anomaly_transformer": {"d": 8, "n_heads": 2, "n_layers": 2, "d_ff": 16},
     "dcdetector": {"d": 8, "n_layers": 2},
 }
 # what comes after h, or acts on the embedder's own loss alone
-BESIDE = {"usad": ("decoder.", "critic."), "anomaly_transformer": ("width.", "decode.")}
+BESIDE = {
+    "omnianomaly": ("mean.", "scale.", "flows.", "generation.", "reading."),
+    "usad": ("decoder.", "critic."),
+    "anomaly_transformer": ("width.", "decode."),
+}
 CASES = [(name, head) for name in EMBEDDERS for head in (True, False)]
 
 

@@ -12,6 +12,7 @@ from madcluster.models.base import Embedder, Embedding, PlainEmbedder, as_embedd
 from madcluster.models.dcdetector import DCdetector
 from madcluster.models.deepsvdd import DeepSVDD
 from madcluster.models.madcluster import SCORES, Head, Objective, Score, WithHead
+from madcluster.models.omnianomaly import OmniAnomaly
 from madcluster.models.usad import USAD
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "Embedding",
     "Head",
     "Objective",
+    "OmniAnomaly",
     "PlainEmbedder",
     "Score",
     "WithHead",
@@ -49,6 +51,7 @@ def _without_objective(model: Callable[..., Embedder]) -> Callable[..., Embedder
 # name -> function of n_channels and the keywords window, objective, nu and its own options
 EMBEDDERS: dict[str, Callable[..., Embedder]] = {
     "deepsvdd": _deepsvdd,
+    "omnianomaly": _without_objective(OmniAnomaly),
     "usad": _without_objective(USAD),
     "anomaly_transformer": _without_objective(AnomalyTransformer),
     "dcdetector": _without_objective(DCdetector),
