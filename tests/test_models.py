@@ -15,15 +15,19 @@ from madcluster.models.layers import TokenEmbedding, instance_normalize
 
 SMALL = {
     "deepsvdd": {"d": 8},
-    "omnianomaly": {"d": 8, "n_flows": 2},
     "usad": {"d": 8, "width": 64},
+    "beatgan": {"d": 8, "n_latent": 6},
+    "omnianomaly": {"d": 8, "n_flows": 2},
+    "thoc": {"d": 8},
     "anomaly_transformer": {"d": 8, "n_heads": 2, "n_layers": 2, "d_ff": 16},
     "dcdetector": {"d": 8, "n_layers": 2},
 }
 # what comes after h, or acts on the embedder's own loss alone
 BESIDE = {
-    "omnianomaly": ("mean.", "scale.", "flows.", "generation.", "reading."),
     "usad": ("decoder.", "critic."),
+    "beatgan": ("last.", "features.", "judge."),
+    "omnianomaly": ("mean.", "scale.", "flows.", "generation.", "reading."),
+    "thoc": ("predict.",),
     "anomaly_transformer": ("width.", "decode."),
 }
 CASES = [(name, head) for name in EMBEDDERS for head in (True, False)]

@@ -9,17 +9,21 @@ from torch import nn
 
 from madcluster.models.anomaly_transformer import AnomalyTransformer
 from madcluster.models.base import Embedder, Embedding, PlainEmbedder, as_embedder
+from madcluster.models.beatgan import BeatGAN
 from madcluster.models.dcdetector import DCdetector
 from madcluster.models.deepsvdd import DeepSVDD
 from madcluster.models.madcluster import SCORES, Head, Objective, Score, WithHead
 from madcluster.models.omnianomaly import OmniAnomaly
+from madcluster.models.thoc import THOC
 from madcluster.models.usad import USAD
 
 __all__ = [
     "EMBEDDERS",
     "SCORES",
+    "THOC",
     "USAD",
     "AnomalyTransformer",
+    "BeatGAN",
     "DCdetector",
     "DeepSVDD",
     "Embedder",
@@ -51,8 +55,10 @@ def _without_objective(model: Callable[..., Embedder]) -> Callable[..., Embedder
 # name -> function of n_channels and the keywords window, objective, nu and its own options
 EMBEDDERS: dict[str, Callable[..., Embedder]] = {
     "deepsvdd": _deepsvdd,
-    "omnianomaly": _without_objective(OmniAnomaly),
     "usad": _without_objective(USAD),
+    "beatgan": _without_objective(BeatGAN),
+    "omnianomaly": _without_objective(OmniAnomaly),
+    "thoc": _without_objective(THOC),
     "anomaly_transformer": _without_objective(AnomalyTransformer),
     "dcdetector": _without_objective(DCdetector),
 }
