@@ -15,12 +15,13 @@ once. A sum over j of f(S) · g(T) is therefore the product of a sum over A and 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
-from typing import cast
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple, cast
 
 import torch
 from einops import rearrange
 from torch import Tensor, nn
+from torch.nn import functional
 
 from madcluster.models.base import Embedder, Embedding
 from madcluster.models.layers import (
@@ -34,6 +35,7 @@ from madcluster.models.layers import (
 __all__ = ["DCdetector", "discrepancies"]
 
 EPSILON = 1e-4  # added inside both logarithms by the authors' code
+BLOCK = 2**19  # numbers in work at a time: memory that stays in the cache and is not asked for anew
 
 
 def discrepancies(patch_wise: Tensor, in_patch: Tensor) -> tuple[Tensor, Tensor]:
@@ -47,12 +49,16 @@ def discrepancies(patch_wise: Tensor, in_patch: Tensor) -> tuple[Tensor, Tensor]
     patch_wise : (… n n), rows that sum to one
     in_patch : (… p p), rows that sum to one
 
+    After dropout the rows of neither need to sum to one; those of T̄ still do.
+
     Returns
     -------
     Two (… t), t = n·p.
     """
     n, p = patch_wise.shape[-1], in_patch.shape[-1]
-    a, b = patch_wise, in_patch / n  # b: entries of T̄
+    eps = torch.finfo(in_patch.dtype).eps  # dropout can take a whole row
+    a = patch_wise
+    b = in_patch / (n * in_patch.sum(-1, keepdim=True).clamp_min(eps))  # entries of T̄
     log_a, log_b = (a + EPSILON).log(), (b + EPSILON).log()
     # Σ_j over a row: each entry of a stands p times, each of b n times, each pair once
     row_a, row_b = a.sum(-1), b.sum(-1)  # (… n), (… p)
@@ -76,50 +82,83 @@ class View(nn.Module):
 
     def __init__(self, width: int, n_tokens: int, d: int) -> None:
         super().__init__()
-        self.embed = nn.Linear(
-            3 * width, d, bias=False
-        )  # circular convolution, written as a matrix
+        # a circular convolution of width 3, written as a matrix
+        self.embed = nn.Linear(3 * width, d, bias=False)
         nn.init.kaiming_normal_(self.embed.weight, mode="fan_in", nonlinearity="leaky_relu")
         self.register_buffer("position", positional_encoding(n_tokens, d), persistent=False)
         self.position: Tensor
 
 
 class Attention(nn.Module):
-    """Queries, keys, values and output of one layer, shared by all views and patch sizes."""
+    """Queries and keys of one layer, shared by all views and patch sizes."""
 
     def __init__(self, d: int, *, n_heads: int) -> None:
         super().__init__()
-        self.d, self.n_heads = d, n_heads
+        self.n_heads = n_heads
         self.query = nn.Linear(d, d)
         self.key = nn.Linear(d, d, bias=False)  # a bias of the key adds the same to a whole row
-        self.value, self.out = nn.Linear(d, d), nn.Linear(d, d)
 
-    def map(self, f: Tensor, view: View) -> Tensor:
-        """Attention between the tokens of a view; f (b c n w) → (b c g n n), rows that sum to one."""
+    def folded(self, basis: Tensor, position: Tensor) -> Scores:
+        """Attention between tokens f·basis + position as a function of f; (w d), (n d)."""
 
         def heads(x: Tensor) -> Tensor:
             return rearrange(x, "n (g e) -> g n e", g=self.n_heads)
 
-        w = view.embed.weight.T  # (w d)
-        query_f, key_f = heads(w @ self.query.weight.T), heads(self.key(w))  # (g w e)
-        query_p, key_p = heads(self.query(view.position)), heads(self.key(view.position))  # (g n e)
-        f = f.unsqueeze(2)  # (b c 1 n w)
-        left = f @ (query_f @ key_f.mT) + query_p @ key_f.mT  # (b c g n w)
-        scores = left @ f.mT + f @ (query_f @ key_p.mT) + query_p @ key_p.mT  # (b c g n n)
-        return (scores / math.sqrt(self.d / self.n_heads)).softmax(-1)
+        scale = math.sqrt(basis.shape[-1] / self.n_heads)
+        query_f, key_f = heads(basis @ self.query.weight.T / scale), heads(self.key(basis))
+        query_p, key_p = heads(self.query(position) / scale), heads(self.key(position))
+        return Scores(
+            query_f @ key_f.mT, query_f @ key_p.mT, query_p @ key_f.mT, query_p @ key_p.mT
+        )
 
-    def attend(self, tokens: Tensor, patch_wise: Tensor, in_patch: Tensor) -> Tensor:
-        """Mean of both views' attention output; (b t d), (b g n n), (b g p p) → (b t d).
 
-        A row of S is constant over a patch, so it acts on the mean of a patch, and a row of T̄ on the
-        mean over patches of one position.
+class Scores(NamedTuple):
+    """What queries i and keys j of one attention have in common, before the values f are known.
+
+    A score is f_i·A·f_j + f_i·B_j + C_i·f_j + D_ij.
+    """
+
+    ff: Tensor  # (g w w), A
+    fp: Tensor  # (g w n), B
+    pf: Tensor  # (g n w), C
+    pp: Tensor  # (g n n), D
+
+    @classmethod
+    def of(cls, layers: Iterable[Attention], basis: Tensor, position: Tensor) -> Scores:
+        """Those of several layers, one after the other along g."""
+        return cls(*map(torch.cat, zip(*(x.folded(basis, position) for x in layers), strict=True)))
+
+    def mean_map(self, f: Tensor, dropout: float = 0.0) -> Tensor:
+        """Attention of all layers and heads as a mean over channels; (b c n w) → (b g n n)."""
+        c, n, w = f.shape[1:]
+        windows = max(1, BLOCK // (c * len(self.ff) * n * max(n, w)))
+        return torch.cat([self._of_block(block, dropout) for block in f.split(windows)])
+
+    def _of_block(self, f: Tensor, dropout: float) -> Tensor:
+        """`mean_map` of a few windows, whose scores fit into a cache.
+
+        Keys come first until the end: a softmax along the last axis is slow for short rows.
         """
-        p = in_patch.shape[-1]
-        v = rearrange(self.value(tokens), "b (n p) (g e) -> b g n p e", p=p, g=self.n_heads)
-        of_patches = patch_wise @ v.mean(3)  # (b g n e)
-        of_positions = in_patch @ v.mean(2)  # (b g p e)
-        both = (of_patches.unsqueeze(3) + of_positions.unsqueeze(2)) / 2  # (b g n p e)
-        return self.out(rearrange(both, "b g n p e -> b (n p) (g e)"))
+        c, n, w = f.shape[1:]
+        g = len(self.ff)
+        rows = f.reshape(-1, w)
+        # one matrix product for all tokens: a batched one would hold a copy of the matrix for each
+        of_key = (rows @ rearrange(self.ff, "g v w -> w (g v)")).view(-1, n, g, w)
+        of_key += rearrange(self.fp, "g w j -> j g w").contiguous()
+        scores = (rows @ rearrange(self.pf, "g i w -> w (g i)")).view(-1, n, g, n)
+        scores += rearrange(self.pp, "g i j -> j g i").contiguous()
+        scores = scores.flatten(1, 2).baddbmm_(of_key.flatten(1, 2), f.flatten(0, 1).mT)
+        attention = scores.view(-1, n, g * n).softmax(1)
+        if dropout:
+            attention = functional.dropout(attention, dropout)
+        return rearrange(attention.view(-1, c, n, g, n).mean(1), "b j g i -> b g i j")
+
+
+class Maps(NamedTuple):
+    """The two maps of one patch size p, of all layers and heads g, n = t / p."""
+
+    patch_wise: Tensor  # (b g n n)
+    in_patch: Tensor  # (b g p p)
 
 
 class DCdetector(Embedder):
@@ -133,11 +172,16 @@ class DCdetector(Embedder):
         As published: 256, 1, 3. The layers stand side by side, each reads the same tokens.
     patch_sizes : sequence of int, optional
         Each must divide the window. Default: 2, 5 and 10, where they divide it.
+    embedding_dropout, attention_dropout : float
+        Shares of the tokens' values and of the attention that training leaves out; 0 in the authors'
+        code, 0.1 for both in MADCluster's release. The first costs most of the speed: a token that
+        has lost values is no longer a linear function of the few that it covers.
 
     Raises
     ------
     ValueError
-        If a patch size does not divide the window, or none of the default ones does.
+        If a patch size does not divide the window, or none of the default ones does; if `n_heads` does
+        not divide `d`; if a dropout is not in [0, 1).
 
     Notes
     -----
@@ -150,9 +194,11 @@ class DCdetector(Embedder):
     ones away.
 
     Embedding: the paper uses the maps alone; its code computes values and an output projection and
-    drops them. Here h is what a transformer layer would return, the tokens plus the attention output
-    averaged over layers, patch sizes and views. So the head's gradient reaches queries and keys.
-    MADCluster's release clusters the tokens, which share no parameter with the maps.
+    drops them. Here h is what a transformer layer would return: the tokens plus a projection of the
+    attention over them, a mean over layers, patch sizes and views. So the head's gradient reaches
+    queries and keys. The tokens are their own values, for of a value and an output projection with
+    nothing between them one is enough. MADCluster's release clusters the tokens alone, which share no
+    parameter with the maps.
 
     A token of the in-patch view holds one position of every patch, as the paper and the repetition of
     B have it; the authors' code cuts contiguous pieces.
@@ -167,6 +213,8 @@ class DCdetector(Embedder):
         n_heads: int = 1,
         n_layers: int = 3,
         patch_sizes: Sequence[int] | None = None,
+        embedding_dropout: float = 0.0,
+        attention_dropout: float = 0.0,
     ) -> None:
         super().__init__()
         if patch_sizes is None:
@@ -179,50 +227,92 @@ class DCdetector(Embedder):
             )
         if d % n_heads:
             raise ValueError(f"n_heads must divide d: got {n_heads} and {d}")
+        for name, share in (
+            ("embedding_dropout", embedding_dropout),
+            ("attention_dropout", attention_dropout),
+        ):
+            if not 0 <= share < 1:
+                raise ValueError(f"{name} must lie in [0, 1), got {share}")
         self.d, self.window, self.patch_sizes = d, window, tuple(patch_sizes)
+        self.n_heads, self.n_layers = n_heads, n_layers
+        self.embedding_dropout, self.attention_dropout = embedding_dropout, attention_dropout
         self.tokens = TokenEmbedding(n_channels, d, length=window)
         self.patch_views = nn.ModuleList(View(p, window // p, d) for p in self.patch_sizes)
         self.position_views = nn.ModuleList(View(window // p, p, d) for p in self.patch_sizes)
         self.layers = nn.ModuleList(Attention(d, n_heads=n_heads) for _ in range(n_layers))
+        self.out = nn.Linear(d, d, bias=False)
 
-    def maps(self, x: Tensor) -> Iterator[tuple[Attention, Tensor, Tensor]]:
-        """Layer, patch-wise (b g n n) and in-patch map (b g p p), for all patch sizes and layers.
+    def map(self, x: Tensor, view: View, pattern: str, p: int) -> Tensor:
+        """Attention of all layers and heads in one view of x (b t c), mean over channels; (b g n n)."""
+        layers = cast(Iterable[Attention], self.layers)  # nn.ModuleList forgets what it holds
+        f = circular_neighbors(rearrange(x, pattern, p=p)).contiguous()  # (b c n w)
+        dropout = self.attention_dropout if self.training else 0.0
+        if not (self.training and self.embedding_dropout):
+            return Scores.of(layers, view.embed.weight.T, view.position).mean_map(f, dropout)
+        # values of tokens are missing at random: the tokens themselves take the place of f
+        tokens = functional.dropout(view.embed(f) + view.position, self.embedding_dropout)
+        basis = torch.eye(self.d, dtype=x.dtype, device=x.device)
+        return Scores.of(layers, basis, torch.zeros_like(view.position)).mean_map(tokens, dropout)
 
-        `x` is normalized, (b t c). The means over channels are already taken.
+    def maps(self, x: Tensor) -> list[Maps]:
+        """The maps of all layers and heads, one pair for each patch size; x (b t c) as it is read.
+
+        Every channel of a window is normalized first; the means over channels are already taken.
         """
-        # nn.ModuleList forgets the type of what it holds
+        x = instance_normalize(x)
         patch_views = cast(Iterable[View], self.patch_views)
         position_views = cast(Iterable[View], self.position_views)
-        layers = cast(Iterable[Attention], self.layers)
-        for p, of_patches, of_positions in zip(
-            self.patch_sizes, patch_views, position_views, strict=True
-        ):
-            f_patches = circular_neighbors(rearrange(x, "b (n p) c -> b c n p", p=p))
-            f_positions = circular_neighbors(rearrange(x, "b (n p) c -> b c p n", p=p))
-            for layer in layers:
-                yield (
-                    layer,
-                    layer.map(f_patches, of_patches).mean(1),
-                    layer.map(f_positions, of_positions).mean(1),
-                )
+        return [
+            Maps(
+                self.map(x, of_patches, "b (n p) c -> b c n p", p),
+                self.map(x, of_positions, "b (n p) c -> b c p n", p),
+            )
+            for p, of_patches, of_positions in zip(
+                self.patch_sizes, patch_views, position_views, strict=True
+            )
+        ]
+
+    def discrepancy(self, maps: Sequence[Maps]) -> Tensor:
+        """KL(S‖T̄) + KL(T̄‖S) of every step, summed over patch sizes; (b g t).
+
+        The gradient on the patch-wise maps is turned round: so one KL plays both sides of the game.
+        """
+        both = [discrepancies(reverse_gradient(a), b) for a, b in maps]
+        return torch.stack([forward + backward for forward, backward in both]).sum(0)
+
+    def attend(self, tokens: Tensor, maps: Sequence[Maps]) -> Tensor:
+        """Tokens plus the attention over them, a mean over layers, patch sizes and views; (b t d).
+
+        A row of S is constant over a patch, so it acts on the mean of a patch, and a row of T̄ on the
+        mean over patches of one position. Both are projected before they are repeated.
+        """
+        h, n_views = tokens.clone(), 2 * len(maps)
+        for pair in maps:
+            patch_wise, in_patch = (
+                rearrange(m, "b (l g) i j -> l b g i j", g=self.n_heads).mean(0) / n_views
+                for m in pair
+            )
+            p = in_patch.shape[-1]
+            v = rearrange(tokens, "b (n p) (g e) -> b g n p e", p=p, g=self.n_heads)
+            for attention, mean, pattern in (
+                (patch_wise, v.mean(3), "b n d -> b n 1 d"),
+                (in_patch, v.mean(2), "b p d -> b 1 p d"),
+            ):
+                output = self.out(rearrange(attention @ mean, "b g i e -> b i (g e)"))
+                h.unflatten(1, (-1, p)).add_(rearrange(output, pattern))
+        return h
 
     def forward(self, x: Tensor) -> Embedding:
         if x.shape[1] != self.window:
             raise ValueError(f"expected windows of {self.window} steps, got {x.shape[1]}")
-        x = instance_normalize(x)
-        tokens = self.tokens(x)  # (b t d)
-        attended, score, game = torch.zeros_like(tokens), x.new_zeros(x.shape[:2]), x.new_zeros(())
-        n_maps = len(self.patch_sizes) * len(self.layers)
-        for layer, patch_wise, in_patch in self.maps(x):
-            attended = attended + layer.attend(tokens, patch_wise, in_patch) / n_maps
-            # value of the map, gradient turned round: one KL plays both sides of the game
-            both = discrepancies(reverse_gradient(patch_wise), in_patch)
-            discrepancy = torch.stack(both).sum(0)  # (b g t)
-            score = score + discrepancy.detach().mean(1)
-            game = game + discrepancy.mean() / n_maps
+        maps = self.maps(x)
+        tokens = self.tokens(instance_normalize(x))  # (b t d)
+        tokens = functional.dropout(tokens, self.embedding_dropout, self.training)
+        discrepancy = self.discrepancy(maps)  # (b g t)
+        game = discrepancy.mean() / len(maps)
         return Embedding(
-            tokens + attended,
+            self.attend(tokens, maps),
             game - game.detach(),
-            score,
+            discrepancy.detach().sum(1) / self.n_heads,
             {"discrepancy": game.detach()},
         )
