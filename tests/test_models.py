@@ -5,32 +5,22 @@ import math
 import pytest
 import torch
 from einops import rearrange, repeat
+from small import SMALL
 from torch import nn
 
 from madcluster import loss
-from madcluster.models import EMBEDDERS, DCdetector, DeepSVDD, Head, WithHead, as_embedder, build
+from madcluster.models import (
+    DCdetector,
+    DeepSVDD,
+    Head,
+    WithHead,
+    as_embedder,
+    build,
+    dcdetector,
+)
 from madcluster.models.dcdetector import EPSILON, discrepancies
 from madcluster.models.deepsvdd import away_from_zero
 from madcluster.models.layers import TokenEmbedding, instance_normalize
-
-SMALL = {
-    "deepsvdd": {"d": 8},
-    "usad": {"d": 8, "width": 64},
-    "beatgan": {"d": 8, "n_latent": 6},
-    "omnianomaly": {"d": 8, "n_flows": 2},
-    "thoc": {"d": 8},
-    "anomaly_transformer": {"d": 8, "n_heads": 2, "n_layers": 2, "d_ff": 16},
-    "dcdetector": {"d": 8, "n_layers": 2},
-}
-# what comes after h, or acts on the embedder's own loss alone
-BESIDE = {
-    "usad": ("decoder.", "critic."),
-    "beatgan": ("last.", "features.", "judge."),
-    "omnianomaly": ("mean.", "scale.", "flows.", "generation.", "reading."),
-    "thoc": ("predict.",),
-    "anomaly_transformer": ("width.", "decode."),
-}
-CASES = [(name, head) for name in EMBEDDERS for head in (True, False)]
 
 
 def make(name, head=True, n_channels=3, window=20, **options):
@@ -42,94 +32,6 @@ def make(name, head=True, n_channels=3, window=20, **options):
 
 def batch(b=6, t=20, c=3):
     return torch.randn(b, t, c, generator=torch.Generator().manual_seed(1))
-
-
-@pytest.mark.parametrize(("name", "head"), CASES)
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_shapes_and_finite_values(name, head, dtype):
-    model, x = make(name, head).to(dtype), batch().to(dtype)
-    model.prepare([x], 0)
-    h, value, score, parts = model(x)
-    assert h.shape == (6, 20, model.d)
-    assert value.shape == ()
-    assert score.shape == (6, 20)
-    assert all(part.shape == () and not part.requires_grad for part in parts.values())
-    for tensor in (h, value, score):
-        assert tensor.dtype == dtype
-        assert torch.isfinite(tensor).all()
-
-
-@pytest.mark.parametrize(("name", "head"), CASES)
-def test_gradients_are_finite_and_some_are_not_zero(name, head):
-    model, x = make(name, head), batch()
-    model.prepare([x], 0)
-    model(x).loss.backward()
-    gradients = [p.grad for p in model.parameters() if p.grad is not None]
-    assert all(torch.isfinite(g).all() for g in gradients)
-    assert any(g.abs().max() > 0 for g in gradients)
-
-
-@pytest.mark.parametrize("name", EMBEDDERS)
-def test_the_heads_gradient_reaches_every_layer_of_the_encoder(name):
-    model, x = make(name), batch()
-    model.prepare([x], 0)
-    model.head.objective_of(model.head(model.embedder(x).h)).backward()
-    silent = {
-        n for n, p in model.embedder.named_parameters() if p.grad is None or not p.grad.abs().max()
-    }
-    beside = BESIDE.get(name, ())
-    assert silent == {
-        n for n, _ in model.embedder.named_parameters() if any(part in n for part in beside)
-    }
-
-
-@pytest.mark.parametrize(("name", "head"), CASES)
-def test_permuting_a_batch_permutes_the_result(name, head):
-    model, x = make(name, head).eval(), batch()
-    model.prepare([x], 0)
-    order = torch.randperm(6, generator=torch.Generator().manual_seed(2))
-    torch.testing.assert_close(model(x).score[order], model(x[order]).score, rtol=1e-4, atol=1e-5)
-
-
-@pytest.mark.parametrize(("name", "head"), CASES)
-def test_deterministic_and_loadable(name, head):
-    model, x = make(name, head).eval(), batch()
-    model.prepare([x], 0)
-    torch.manual_seed(5)
-    other = build(name, n_channels=3, window=20, head=head, options=SMALL[name]).eval()
-    other.load_state_dict(model.state_dict())
-    assert torch.equal(model(x).score, model(x).score)
-    assert torch.equal(model(x).score, other(x).score)
-
-
-@pytest.mark.parametrize(("name", "head"), CASES)
-def test_the_loss_falls_on_a_toy(name, head):
-    model, x = make(name, head), batch(b=32)
-    model.prepare([x], 0)
-    optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
-    # the discrepancy game of DCdetector has a value of 0 throughout; its own part moves
-    first, last = None, None
-    for _ in range(30):
-        out = model(x)
-        value = out.loss if out.loss.item() != 0 else out.parts["discrepancy"]
-        first, last = first or value.item(), value.item()
-        optimizer.zero_grad()
-        out.loss.backward()
-        optimizer.step()
-    assert last != first if "discrepancy" in out.parts and not head else last < first
-
-
-@pytest.mark.parametrize("c", [1, 2, 38, 128])
-@pytest.mark.parametrize("name", EMBEDDERS)
-def test_any_number_of_channels(name, c):
-    model = make(name, n_channels=c)
-    assert model(batch(b=2, c=c)).score.shape == (2, 20)
-
-
-@pytest.mark.parametrize("window", [32, 50, 100, 200])
-@pytest.mark.parametrize("name", EMBEDDERS)
-def test_window_lengths(name, window):
-    assert make(name, window=window)(batch(b=2, t=window)).h.shape == (2, window, 8)
 
 
 def test_head_has_d_plus_one_parameters():
@@ -237,8 +139,8 @@ def test_head_replaces_the_own_loss_of_deepsvdd_and_joins_that_of_dcdetector():
 
 def materialized(patch_wise, in_patch):
     n, p = patch_wise.shape[-1], in_patch.shape[-1]
-    s = repeat(patch_wise, "b i j -> b (i p) (j q)", p=p, q=p)
-    t = repeat(in_patch, "b i j -> b (m i) (n j)", m=n, n=n)
+    s = repeat(patch_wise, "... i j -> ... (i p) (j q)", p=p, q=p)
+    t = repeat(in_patch, "... i j -> ... (m i) (n j)", m=n, n=n)
     t = t / t.sum(-1, keepdim=True)
 
     def kl(x, y):
@@ -261,15 +163,19 @@ def test_discrepancies_equal_the_materialized_form_in_value_and_gradient(n, p):
         torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-12)
 
 
-def literal_dcdetector(model, x):
-    """The authors' computation: every token projected, (L L) maps, four terms with detached twins."""
-    x = instance_normalize(x)
-    series_loss = prior_loss = score = 0.0
+def by_value(x, share, training=True):
+    """A dropout that reads its mask off the values: the same in any order of computation."""
+    kept = (x.detach() * 1e3).remainder(1) >= share
+    return x * kept / (1 - share) if training else x
+
+
+def literal_maps(model, x):
+    """Every token projected, one (b c) attention after the other; means over channels."""
+    x, maps = instance_normalize(x), []
     for p, of_patches, of_positions in zip(
         model.patch_sizes, model.patch_views, model.position_views, strict=True
     ):
         for layer in model.layers:
-            maps = []
             for view, pattern in (
                 (of_patches, "b (n p) c -> b c n p"),
                 (of_positions, "b (n p) c -> b c p n"),
@@ -277,52 +183,98 @@ def literal_dcdetector(model, x):
                 f = rearrange(x, pattern, p=p)
                 f = torch.cat([f.roll(1, -2), f, f.roll(-1, -2)], -1)
                 tokens = view.embed(f) + view.position
-                q, k = layer.query(tokens), layer.key(tokens)
-                maps.append((q @ k.mT / math.sqrt(model.d)).softmax(-1).mean(1))
-            s, t = maps
-            for twin, sign in ((0, 1), (1, -1)):
-                pair = (s.detach(), t) if twin == 0 else (s, t.detach())
-                game = sign * sum(materialized(*pair))
-                if sign > 0:
-                    prior_loss = prior_loss + game.mean()
-                else:
-                    series_loss = series_loss + game.mean()
-            score = score + sum(materialized(s, t))
-    n_maps = len(model.patch_sizes) * len(model.layers)
-    return (prior_loss + series_loss) / n_maps, score
+                if model.embedding_dropout:
+                    tokens = by_value(tokens, model.embedding_dropout)
+                q, k = (
+                    rearrange(part(tokens), "b c n (g e) -> b c g n e", g=model.n_heads)
+                    for part in (layer.query, layer.key)
+                )
+                attention = (q @ k.mT / math.sqrt(q.shape[-1])).softmax(-1)
+                if model.attention_dropout:
+                    attention = by_value(attention, model.attention_dropout)
+                maps.append(attention.mean(1))
+    return list(zip(maps[::2], maps[1::2], strict=True))
 
 
-def test_dcdetector_equals_the_literal_form():
+def literal_dcdetector(model, x):
+    """The authors' computation: (L L) maps, four terms with detached twins."""
+    series_loss = prior_loss = score = 0.0
+    maps = literal_maps(model, x)
+    for s, t in maps:
+        prior_loss = prior_loss + sum(materialized(s.detach(), t)).mean()
+        series_loss = series_loss - sum(materialized(s, t.detach())).mean()
+        score = score + sum(materialized(s, t)).mean(1)
+    return (prior_loss + series_loss) / len(maps), score
+
+
+@pytest.mark.parametrize("n_heads", [1, 2])
+@pytest.mark.parametrize(
+    "dropouts",
+    [
+        {},
+        {"attention_dropout": 0.1},
+        {"embedding_dropout": 0.1, "attention_dropout": 0.1},
+    ],
+    ids=["none", "attention", "both"],
+)
+def test_dcdetector_equals_the_literal_form(n_heads, dropouts, monkeypatch):
+    monkeypatch.setattr(nn.functional, "dropout", by_value)
     torch.manual_seed(0)
-    model, x = DCdetector(3, window=20, d=8, n_layers=2).double(), batch().double()
+    model = DCdetector(3, window=20, d=8, n_layers=2, n_heads=n_heads, **dropouts).double()
+    x = batch().double()
     value, score = literal_dcdetector(model, x)
     out = model(x)
     torch.testing.assert_close(out.loss, value, rtol=0, atol=1e-12)
     torch.testing.assert_close(out.score, score, rtol=1e-8, atol=1e-10)
-    parameters = [p for n, p in model.named_parameters() if "query" in n or "embed" in n]
+    parameters = [p for n, p in model.named_parameters() if "layers" in n or "embed" in n]
     ours = torch.autograd.grad(out.loss, parameters)
     theirs = torch.autograd.grad(value, parameters)
     for g1, g2 in zip(ours, theirs, strict=True):
         torch.testing.assert_close(g1, g2, rtol=1e-8, atol=1e-12)
 
 
-def test_dcdetector_attention_output_equals_the_literal_form():
-    torch.manual_seed(0)
-    layer = DCdetector(3, window=20, d=8).layers[0].double()
-    tokens = torch.randn(2, 20, 8).double()
-    a, b = (torch.randn(2, 1, m, m).double().softmax(-1) for m in (5, 4))
-    s = repeat(a, "b 1 i j -> b (i p) (j q)", p=4, q=4) / 4
-    t = repeat(b, "b 1 i j -> b (m i) (n j)", m=5, n=5) / 5
-    expected = layer.out((s + t) / 2 @ layer.value(tokens))
-    torch.testing.assert_close(layer.attend(tokens, a, b), expected)
+@pytest.mark.parametrize("block", [1, 500, 10**9])
+def test_dcdetector_does_not_depend_on_the_block(block, monkeypatch):
+    model, x = make("dcdetector", head=False).double(), batch().double()
+    expected = model(x)
+    monkeypatch.setattr(dcdetector, "BLOCK", block)
+    torch.testing.assert_close(model(x).score, expected.score, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(model(x).h, expected.h, rtol=1e-12, atol=1e-12)
 
 
-def test_dcdetector_heads_are_attention_of_smaller_size():
+@pytest.mark.parametrize("n_heads", [1, 2])
+def test_dcdetector_attention_output_equals_the_literal_form(n_heads):
     torch.manual_seed(0)
-    model, x = DCdetector(3, window=20, d=8, n_heads=2), batch()
-    out = model(x)
-    out.h.sum().backward()
-    assert out.score.shape == (6, 20)
+    model, x = DCdetector(3, window=20, d=8, n_layers=2, n_heads=n_heads).double(), batch().double()
+    tokens, attended = model.tokens(instance_normalize(x)), 0.0
+    literal = literal_maps(model, x)
+    for s, t in literal:
+        n, p = s.shape[-1], t.shape[-1]
+        s = repeat(s, "b g i j -> b g (i p) (j q)", p=p, q=p) / p
+        t = repeat(t, "b g i j -> b g (m i) (k j)", m=n, k=n) / n
+        v = rearrange(tokens, "b t (g e) -> b g t e", g=n_heads)
+        attended = attended + rearrange((s + t) / 2 @ v, "b g t e -> b t (g e)")
+    expected = tokens + model.out(attended / len(literal))
+    torch.testing.assert_close(model(x).h, expected)
+
+
+def test_dcdetector_drops_in_training_alone():
+    torch.manual_seed(0)
+    x = batch()
+    model = DCdetector(3, window=20, d=8, embedding_dropout=0.1, attention_dropout=0.1)
+    assert not torch.equal(model(x).score, model(x).score)
+    plain = DCdetector(3, window=20, d=8).eval()
+    plain.load_state_dict(model.state_dict())
+    assert torch.equal(model.eval()(x).score, plain(x).score)
+
+
+def test_dcdetector_stays_finite_where_dropout_takes_whole_rows():
+    torch.manual_seed(0)
+    model = DCdetector(1, window=20, d=8, attention_dropout=0.9)
+    out = model(batch(c=1))
+    out.loss.backward()
+    assert torch.isfinite(out.score).all()
+    assert all(torch.isfinite(p.grad).all() for p in model.parameters() if p.grad is not None)
 
 
 def test_token_embedding_is_circular():
@@ -330,6 +282,20 @@ def test_token_embedding_is_circular():
     x = torch.randn(1, 10, 2).double()
     rolled = embedding(x.roll(3, 1)) - embedding.position
     torch.testing.assert_close(rolled, (embedding(x) - embedding.position).roll(3, 1))
+
+
+def test_dcdetectors_game_moves_though_its_value_is_zero():
+    model, x = make("dcdetector", head=False), batch(b=32)
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
+    discrepancy = []
+    for _ in range(30):
+        out = model(x)
+        assert out.loss.item() == 0
+        discrepancy.append(out.parts["discrepancy"].item())
+        optimizer.zero_grad()
+        out.loss.backward()
+        optimizer.step()
+    assert abs(discrepancy[-1] - discrepancy[0]) > 0.01
 
 
 # --- refusals -------------------------------------------------------------------------------------
@@ -347,6 +313,8 @@ def test_token_embedding_is_circular():
         ({"score": "best"}, "score must be one of"),
         ({"window": 37, "embedder": "dcdetector"}, "patch_sizes must divide"),
         ({"embedder": "dcdetector", "options": {"patch_sizes": [3]}}, "patch_sizes must divide"),
+        ({"embedder": "dcdetector", "options": {"attention_dropout": 1.0}}, "attention_dropout"),
+        ({"embedder": "dcdetector", "options": {"embedding_dropout": -0.1}}, "embedding_dropout"),
         ({"embedder": nn.Linear(3, 4), "options": {"d": 3}}, "options are for embedders"),
     ],
 )

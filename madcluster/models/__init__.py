@@ -10,6 +10,7 @@ from torch import nn
 from madcluster.models.anomaly_transformer import AnomalyTransformer
 from madcluster.models.base import Embedder, Embedding, PlainEmbedder, as_embedder
 from madcluster.models.beatgan import BeatGAN
+from madcluster.models.contract import ContractError, check_embedder
 from madcluster.models.dcdetector import DCdetector
 from madcluster.models.deepsvdd import DeepSVDD
 from madcluster.models.madcluster import SCORES, Head, Objective, Score, WithHead
@@ -24,6 +25,7 @@ __all__ = [
     "USAD",
     "AnomalyTransformer",
     "BeatGAN",
+    "ContractError",
     "DCdetector",
     "DeepSVDD",
     "Embedder",
@@ -36,6 +38,7 @@ __all__ = [
     "WithHead",
     "as_embedder",
     "build",
+    "check_embedder",
 ]
 
 

@@ -1,0 +1,165 @@
+"""What training and scoring rely on in a network, as one check to run on your own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from madcluster.models.base import Embedder, Embedding, as_embedder
+from madcluster.models.madcluster import Head, WithHead
+
+__all__ = ["ContractError", "check_embedder"]
+
+
+class ContractError(AssertionError):
+    """A network breaks a promise that training or scoring relies on."""
+
+
+def _require(holds: bool, promise: str) -> None:
+    if not holds:
+        raise ContractError(promise)
+
+
+def check_embedder(
+    make: Callable[[int, int], nn.Module],
+    *,
+    n_channels: int = 3,
+    window: int = 32,
+    seed: int = 0,
+) -> list[str]:
+    """Try a network alone, where it has a loss of its own, and with the head on.
+
+    Parameters
+    ----------
+    make : function of (n_channels, window)
+        Returns a new `Embedder`, or any module (b t c) → (b t d), with new weights at each call.
+    n_channels, window : int
+        c and t of the random windows that it is tried on.
+    seed : int
+        Of the weights and the windows.
+
+    Returns
+    -------
+    Names of the parameters that the gradient of the head does not reach. For a decoder or a
+    discriminator that is as it should be; an encoder whose layers are among them learns nothing from
+    the head.
+
+    Raises
+    ------
+    ContractError
+        Naming the promise that is broken: shapes (b t d), () and (b t); finite values, loss and
+        gradients, in float32 and float64; a batch in another order gives the same in that order; in
+        eval mode the same input gives the same output; weights that are saved and loaded give the same
+        output; the score varies; the gradient of the head reaches the network; the loss falls.
+
+    Examples
+    --------
+    >>> import torch
+    >>> check_embedder(lambda c, t: torch.nn.Conv1d(t, t, 3, padding=1))
+    []
+    """
+
+    def new(head: bool, weights: int = 0) -> Embedder:
+        torch.manual_seed(seed + weights)
+        base = as_embedder(make(n_channels, window), n_channels=n_channels, window=window)
+        return WithHead(base, Head(base.d)) if head else base
+
+    with torch.random.fork_rng():
+        x = torch.randn(6, window, n_channels, generator=torch.Generator().manual_seed(seed))
+        trainable = new(head=False)(x).loss is not None
+        for head in (False, True) if trainable else (True,):
+            for dtype in (torch.float32, torch.float64):
+                _shapes_and_values(new(head).to(dtype), x.to(dtype))
+            _in_eval_mode(new(head), new(head, weights=1), x)
+        _loss_falls(new(head=True), x)
+        return _out_of_reach(new(head=True), x)
+
+
+def _shapes_and_values(model: Embedder, x: Tensor) -> None:
+    model.prepare([x], 0)
+    h, loss, score, parts = model(x)
+    b, t, _ = x.shape
+    _require(h.shape == (b, t, model.d), f"h must be (b t d), got {tuple(h.shape)}, d = {model.d}")
+    if loss is None or loss.shape != ():
+        raise ContractError(f"the loss must be one number, got {loss}")
+    if score is None or score.shape != (b, t):
+        raise ContractError(
+            f"the score must be (b t), got {None if score is None else score.shape}"
+        )
+    for name, value in (("h", h), ("the loss", loss), ("the score", score)):
+        _require(
+            value.dtype == x.dtype, f"{name} must be {x.dtype} as the input, got {value.dtype}"
+        )
+        _require(bool(torch.isfinite(value).all()), f"{name} must be finite in {x.dtype}")
+    for name, part in parts.items():
+        _require(
+            part.shape == () and not part.requires_grad,
+            f"part {name!r} must be one number without gradient",
+        )
+    loss.backward()
+    gradients = [p.grad for p in model.parameters() if p.grad is not None]
+    _require(all(bool(torch.isfinite(g).all()) for g in gradients), "gradients must be finite")
+    _require(any(bool(g.any()) for g in gradients), "some gradient must not be zero")
+
+
+def _in_eval_mode(model: Embedder, other: Embedder, x: Tensor) -> None:
+    model.prepare([x], 0)
+    model.eval()
+
+    def outputs(m: Embedder, x: Tensor) -> tuple[Tensor, Tensor]:
+        out: Embedding = m(x)
+        assert out.score is not None
+        return out.h, out.score
+
+    with torch.no_grad():
+        plain, again = outputs(model, x), outputs(model, x)
+        order = torch.arange(len(x) - 1, -1, -1)
+        permuted = outputs(model, x[order])
+        other.load_state_dict(model.state_dict())
+        loaded = outputs(other.eval(), x)
+    same = all(map(torch.equal, plain, again))
+    _require(same, "the same input must give the same output in eval mode")
+    follows = all(
+        torch.allclose(p[order], q, rtol=1e-3, atol=1e-5)
+        for p, q in zip(plain, permuted, strict=True)
+    )
+    _require(follows, "a batch in another order must give the same in that order")
+    survives = all(map(torch.equal, plain, loaded))
+    _require(survives, "weights must survive state_dict and load_state_dict; register buffers")
+    _require(bool(plain[1].std() > 0), "the score must not be a constant")
+    if torch.cuda.is_available():
+        with torch.no_grad():
+            on_gpu = outputs(model.to("cuda"), x.to("cuda"))
+        close = all(
+            torch.allclose(p, q.cpu(), rtol=1e-3, atol=1e-4)
+            for p, q in zip(plain, on_gpu, strict=True)
+        )
+        _require(close, "a GPU must give what the CPU gives")
+
+
+def _loss_falls(model: Embedder, x: Tensor, steps: int = 30) -> None:
+    model.prepare([x], 0)
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
+    losses = []
+    for _ in range(steps):
+        loss = model(x).loss
+        assert loss is not None
+        losses.append(loss.item())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    _require(
+        min(losses) < losses[0], f"the loss must fall in {steps} steps, it began at {losses[0]}"
+    )
+
+
+def _out_of_reach(model: Embedder, x: Tensor) -> list[str]:
+    assert isinstance(model, WithHead)
+    model.prepare([x], 0)
+    model.head.objective_of(model.head(model.embedder(x).h)).backward()
+    own = list(model.embedder.named_parameters())
+    silent = [name for name, p in own if p.grad is None or not p.grad.any()]
+    _require(len(silent) < len(own), "the gradient of the head must reach the network")
+    return silent
