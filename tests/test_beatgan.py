@@ -36,6 +36,12 @@ def test_every_player_gets_the_gradient_of_its_own_loss():
             torch.testing.assert_close(got, expected, rtol=1e-8, atol=1e-12)
 
 
+def test_the_score_is_the_error_of_the_reconstruction():
+    model, x = model_and_batch()
+    model.eval()
+    torch.testing.assert_close(model(x).score, (model.reconstruct(x) - x).square().mean(-1))
+
+
 def test_score_and_eval_loss():
     model, x = model_and_batch()
     model.eval()

@@ -96,6 +96,12 @@ def test_score_equals_the_reconstruction_probability_of_the_mean():
     torch.testing.assert_close(model.eval()(x).score, expected, rtol=1e-8, atol=1e-8)
 
 
+def test_the_score_is_the_probability_of_the_reconstruction():
+    model, x = model_and_batch()
+    mean, std = model.eval().reconstruct(x)
+    torch.testing.assert_close(-Normal(mean, std).log_prob(x).sum(-1), model(x).score)
+
+
 def test_training_draws_and_eval_does_not():
     model, x = model_and_batch()
     assert not torch.equal(model.train()(x).score, model(x).score)

@@ -53,6 +53,12 @@ def test_score_of_a_step():
     assert torch.equal(model(x).score, model.train()(x).score)
 
 
+def test_the_reconstruction_is_that_of_the_first_autoencoder():
+    model, x = model_and_batch()
+    *_, once, _ = players(model, x)
+    torch.testing.assert_close(model.reconstruct(x), once.view(x.shape))
+
+
 def test_validation_does_not_improve_by_the_count_of_epochs():
     model, x = model_and_batch()
     model.eval()

@@ -112,6 +112,11 @@ class BeatGAN(Embedder):
             if isinstance(module, nn.Conv1d | nn.ConvTranspose1d):
                 nn.init.xavier_normal_(module.weight)
 
+    def reconstruct(self, x: Tensor) -> Tensor:
+        """Output of the generator; (b t c) → (b t c)."""
+        real = rearrange(x, "b t c -> b c t")
+        return rearrange(self.last(self.decoder(self.encoder(real))), "b c t -> b t c")
+
     def forward(self, x: Tensor) -> Embedding:
         if x.shape[1] != self.window:
             raise ValueError(f"expected windows of {self.window} steps, got {x.shape[1]}")

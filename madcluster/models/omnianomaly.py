@@ -131,17 +131,30 @@ class OmniAnomaly(Embedder):
             densities.append(normal_log_density(z, mean, std).sum(-1))
         return torch.stack(latents, 1), torch.stack(densities, 1)
 
-    def forward(self, x: Tensor) -> Embedding:
+    def posterior(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Features (b t d), latents after the flows (b t e), and their log density (b t)."""
         if x.shape[1] != self.window:
             raise ValueError(f"expected windows of {self.window} steps, got {x.shape[1]}")
         h = self.features(self.inference(x)[0])
-        z, posterior = self.infer(h)  # (b t e), (b t)
+        z, density = self.infer(h)  # (b t e), (b t)
         for flow in cast(Iterable[PlanarFlow], self.flows):
             z, log_determinant = flow(z)
-            posterior = posterior - log_determinant
+            density = density - log_determinant
+        return h, z, density
+
+    def generate(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation of every value given the latents; (b t e) → two (b t c)."""
         reading = self.reading(self.generation(z)[0])
-        std = softplus(self.channel_scale(reading)) + EPSILON
-        likelihood = normal_log_density(x, self.channel_mean(reading), std).sum(-1)  # (b t)
+        return self.channel_mean(reading), softplus(self.channel_scale(reading)) + EPSILON
+
+    def reconstruct(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation of every value of x; (b t c) → two (b t c)."""
+        return self.generate(self.posterior(x)[1])
+
+    def forward(self, x: Tensor) -> Embedding:
+        h, z, posterior = self.posterior(x)
+        mean, std = self.generate(z)
+        likelihood = normal_log_density(x, mean, std).sum(-1)  # (b t)
         divergence = posterior - self.prior.log_density(z)
         parts = {"likelihood": likelihood.mean().detach(), "divergence": divergence.mean().detach()}
         return Embedding(h, (divergence - likelihood).mean(), -likelihood, parts)

@@ -78,6 +78,11 @@ class USAD(Embedder):
         self.register_buffer("epoch", torch.ones(()))
         self.epoch: Tensor
 
+    def reconstruct(self, x: Tensor) -> Tensor:
+        """Output of AE₁; (b t c) → (b t c)."""
+        flat = self.decoder(self.encoder(rearrange(x, "b t c -> b (t c)")))
+        return rearrange(flat, "b (t c) -> b t c", t=self.window)
+
     def forward(self, x: Tensor) -> Embedding:
         if x.shape[1] != self.window:
             raise ValueError(f"expected windows of {self.window} steps, got {x.shape[1]}")
