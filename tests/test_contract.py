@@ -149,9 +149,9 @@ def test_a_loss_that_rises_is_named():
 
 @pytest.mark.parametrize("name", EMBEDDERS)
 def test_labels_teach_nothing(name):
-    series = synthetic(n_train=600, n_test=600, seed=0)
+    series = synthetic(n_train=900, n_test=900, seed=0)
     options = {"stride": 20, "epochs": 1, "window": 40, "options": SMALL[name]}
-    labels = np.arange(600) % 2
+    labels = np.arange(900) % 2
     blind, told = (MADCluster(name, **options).fit(series.train, y) for y in (None, labels))
     assert np.array_equal(blind.decision_function(series.test), told.decision_function(series.test))
 

@@ -98,60 +98,81 @@ class Attention(nn.Module):
         self.query = nn.Linear(d, d)
         self.key = nn.Linear(d, d, bias=False)  # a bias of the key adds the same to a whole row
 
-    def folded(self, basis: Tensor, position: Tensor) -> Scores:
-        """Attention between tokens f·basis + position as a function of f; (w d), (n d)."""
+    def heads(self, x: Tensor) -> Tensor:
+        """Rows (n d) of queries or keys, apart by head; (g n e)."""
+        return rearrange(x, "n (g e) -> g n e", g=self.n_heads)
 
-        def heads(x: Tensor) -> Tensor:
-            return rearrange(x, "n (g e) -> g n e", g=self.n_heads)
-
+    def folded(self, basis: Tensor, position: Tensor) -> FoldedScores:
+        """Scores of tokens f·basis + position as a function of f; (w d), (n d)."""
         scale = math.sqrt(basis.shape[-1] / self.n_heads)
-        query_f, key_f = heads(basis @ self.query.weight.T / scale), heads(self.key(basis))
-        query_p, key_p = heads(self.query(position) / scale), heads(self.key(position))
-        return Scores(
+        query_f = self.heads(basis @ self.query.weight.T / scale)
+        query_p = self.heads(self.query(position) / scale)
+        key_f, key_p = self.heads(self.key(basis)), self.heads(self.key(position))
+        return FoldedScores(
             query_f @ key_f.mT, query_f @ key_p.mT, query_p @ key_f.mT, query_p @ key_p.mT
         )
 
+    def of_tokens(self) -> TokenScores:
+        """Scores as a function of the tokens themselves."""
+        scale = math.sqrt(len(self.query.weight) / self.n_heads)
+        query, key = self.heads(self.query.weight.T / scale), self.heads(self.key.weight.T)
+        bias = rearrange(self.query.bias / scale, "(g e) -> g e 1", g=self.n_heads)
+        return TokenScores(query @ key.mT, (key @ bias).squeeze(-1))
 
-class Scores(NamedTuple):
-    """What queries i and keys j of one attention have in common, before the values f are known.
+
+# Both kinds of scores put keys first, (s n g n): a softmax along the last axis is slow for short rows.
+# One matrix product serves all tokens: a batched one would hold a copy of the matrix for each.
+
+
+class FoldedScores(NamedTuple):
+    """What queries i and keys j of some heads have in common, before the values f are known.
 
     A score is f_i·A·f_j + f_i·B_j + C_i·f_j + D_ij.
     """
 
-    ff: Tensor  # (g w w), A
-    fp: Tensor  # (g w n), B
-    pf: Tensor  # (g n w), C
-    pp: Tensor  # (g n n), D
+    a: Tensor  # (g w w)
+    b: Tensor  # (g w n)
+    c: Tensor  # (g n w)
+    d: Tensor  # (g n n)
 
-    @classmethod
-    def of(cls, layers: Iterable[Attention], basis: Tensor, position: Tensor) -> Scores:
-        """Those of several layers, one after the other along g."""
-        return cls(*map(torch.cat, zip(*(x.folded(basis, position) for x in layers), strict=True)))
-
-    def mean_map(self, f: Tensor, dropout: float = 0.0) -> Tensor:
-        """Attention of all layers and heads as a mean over channels; (b c n w) → (b g n n)."""
-        c, n, w = f.shape[1:]
-        windows = max(1, BLOCK // (c * len(self.ff) * n * max(n, w)))
-        return torch.cat([self._of_block(block, dropout) for block in f.split(windows)])
-
-    def _of_block(self, f: Tensor, dropout: float) -> Tensor:
-        """`mean_map` of a few windows, whose scores fit into a cache.
-
-        Keys come first until the end: a softmax along the last axis is slow for short rows.
-        """
-        c, n, w = f.shape[1:]
-        g = len(self.ff)
+    def __call__(self, f: Tensor) -> Tensor:
+        """(s n w) → (s n g n)."""
+        s, n, w = f.shape
         rows = f.reshape(-1, w)
-        # one matrix product for all tokens: a batched one would hold a copy of the matrix for each
-        of_key = (rows @ rearrange(self.ff, "g v w -> w (g v)")).view(-1, n, g, w)
-        of_key += rearrange(self.fp, "g w j -> j g w").contiguous()
-        scores = (rows @ rearrange(self.pf, "g i w -> w (g i)")).view(-1, n, g, n)
-        scores += rearrange(self.pp, "g i j -> j g i").contiguous()
-        scores = scores.flatten(1, 2).baddbmm_(of_key.flatten(1, 2), f.flatten(0, 1).mT)
-        attention = scores.view(-1, n, g * n).softmax(1)
+        of_key = (rows @ rearrange(self.a, "g v w -> w (g v)")).view(s, n, -1, w)
+        of_key = of_key + rearrange(self.b, "g w j -> j g w").contiguous()
+        rest = (rows @ rearrange(self.c, "g i w -> w (g i)")).view(s, n, -1, n)
+        rest = rest + rearrange(self.d, "g i j -> j g i").contiguous()
+        scores = rest.flatten(1, 2).baddbmm_(of_key.flatten(1, 2), f.mT)
+        return scores.view(s, n, -1, n)
+
+
+class TokenScores(NamedTuple):
+    """The same for tokens x of which nothing is known: x_i·A·x_j + c·x_j."""
+
+    a: Tensor  # (g d d)
+    c: Tensor  # (g d)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """(s n d) → (s n g n)."""
+        s, n, d = x.shape
+        rows = x.reshape(-1, d)
+        of_key = (rows @ rearrange(self.a, "g v w -> w (g v)")).view(s, -1, d)
+        rest = (rows @ self.c.T).view(s, -1, 1)
+        return torch.baddbmm(rest, of_key, x.mT).view(s, n, -1, n)
+
+
+def mean_map(scores: FoldedScores | TokenScores, f: Tensor, dropout: float = 0.0) -> Tensor:
+    """Attention of all heads as a mean over channels; (b c n w) → (b g n n)."""
+    c, n, w = f.shape[1:]
+    maps = []
+    for block in f.split(max(1, BLOCK // (c * len(scores.a) * n * max(n, w)))):
+        attention = scores(block.flatten(0, 1)).flatten(2).softmax(1)
         if dropout:
             attention = functional.dropout(attention, dropout)
-        return rearrange(attention.view(-1, c, n, g, n).mean(1), "b j g i -> b g i j")
+        mean = attention.unflatten(0, (-1, c)).mean(1)
+        maps.append(rearrange(mean, "b j (g i) -> b g i j", i=n))
+    return torch.cat(maps)
 
 
 class Maps(NamedTuple):
@@ -248,11 +269,12 @@ class DCdetector(Embedder):
         f = circular_neighbors(rearrange(x, pattern, p=p)).contiguous()  # (b c n w)
         dropout = self.attention_dropout if self.training else 0.0
         if not (self.training and self.embedding_dropout):
-            return Scores.of(layers, view.embed.weight.T, view.position).mean_map(f, dropout)
-        # values of tokens are missing at random: the tokens themselves take the place of f
+            basis, position = view.embed.weight.T, view.position
+            parts = zip(*(layer.folded(basis, position) for layer in layers), strict=True)
+            return mean_map(FoldedScores(*map(torch.cat, parts)), f, dropout)
         tokens = functional.dropout(view.embed(f) + view.position, self.embedding_dropout)
-        basis = torch.eye(self.d, dtype=x.dtype, device=x.device)
-        return Scores.of(layers, basis, torch.zeros_like(view.position)).mean_map(tokens, dropout)
+        parts = zip(*(layer.of_tokens() for layer in layers), strict=True)
+        return mean_map(TokenScores(*map(torch.cat, parts)), tokens, dropout)
 
     def maps(self, x: Tensor) -> list[Maps]:
         """The maps of all layers and heads, one pair for each patch size; x (b t c) as it is read.
