@@ -131,7 +131,8 @@ def one_directed_adaptive(q: Tensor, threshold: Tensor | float) -> Tensor:
 
         L = max(−log f1, −log f2).
 
-    No branch and no label is needed; L is continuous, decreases in q and in ν, and is convex in q.
+    No branch and no label is needed; L is continuous, decreases in q and in ν, and is convex in q
+    (proved in chapter 6, and certified by `madcluster.certificate`).
 
     Parameters
     ----------
@@ -140,12 +141,17 @@ def one_directed_adaptive(q: Tensor, threshold: Tensor | float) -> Tensor:
 
     Returns
     -------
-    Same shape as `q`, non-negative and finite; q below the smallest normal number counts as that.
+    Same shape as `q`, non-negative and finite, as is its gradient. q below the smallest normal number
+    counts as that; a threshold that is not inside (0, 1) in the dtype of `q`, such as 1 - 1e-9 in
+    float32, counts as the nearest number that is.
 
     Notes
     -----
     s is computed as −expm1((1 − ν)·log ν) / (1 − ν): in float32 the plain form has lost half of its
-    digits at 1 − ν = 2e-4 and all of them at 1e-4.
+    digits at 1 − ν = 2e-4 and all of them at 1e-4. Below ν = 1/2 it is 1 − r with
+    r = ν·expm1(−ν·log ν) / (1 − ν), for ∂s/∂ν vanishes at ν → 0 and would be lost beside 1.
+
+    Where both terms are equal, as at q = 1, the gradient is that of f1, whose label p is 1 there.
 
     Examples
     --------
@@ -153,15 +159,18 @@ def one_directed_adaptive(q: Tensor, threshold: Tensor | float) -> Tensor:
     >>> one_directed_adaptive(torch.tensor([0.2, 0.5, 1.0]), 0.5)
     tensor([0.8047, 0.3466, 0.0000])
     """
+    number = torch.finfo(q.dtype)
     nu = torch.as_tensor(threshold, dtype=q.dtype, device=q.device)
-    q = q.clamp_min(torch.finfo(q.dtype).tiny)
-    rest = 1 - nu
-    s = -torch.expm1(rest * nu.log()) / rest
-    # f1 falls below the rounding unit only for q < ν, where f2 is the smaller one anyway
-    gap = (s * (1 - q)).clamp_max(1 - torch.finfo(q.dtype).eps)
-    above = -torch.log1p(-gap)  # −log f1
+    nu = nu.clamp(number.tiny, 1 - number.eps / 2)
+    q = q.clamp_min(number.tiny)
+    rest, log_nu = 1 - nu, nu.log()
+    r = nu * torch.expm1(-nu * log_nu) / rest  # 1 − s, to all digits where it is small
+    s = torch.where(nu < 0.5, 1 - r, -torch.expm1(rest * log_nu) / rest)
+    gap = s * (1 - q)  # 1 − f1
+    # log1p keeps f1 near 1, the sum of two positive terms keeps it near 0
+    above = torch.where(gap < 0.5, -torch.log1p(-gap.clamp_max(0.5)), -(r + s * q).log())
     below = -rest * q.log()  # −log f2
-    return torch.maximum(above, below)
+    return torch.where(above >= below, above, below)  # torch.maximum halves the gradient at a tie
 
 
 def log_mean(loss: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""The loss against its paper's piecewise form, autograd, and mpmath at 50 digits."""
+"""The loss against its paper's piecewise form, its closed derivatives, and mpmath at 60 digits."""
 
 import math
 
@@ -6,7 +6,7 @@ import mpmath
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from scipy.special import rel_entr
 
@@ -24,20 +24,23 @@ def piecewise(q, threshold):
     return -(p * f1.log() + (1 - p) * f2.log())
 
 
+def closed_form(q, threshold, log=math.log):
+    """L and its two derivatives as chapter 6 gives them, in the number type of the arguments."""
+    rest = 1 - threshold
+    if q < threshold:
+        return -rest * log(q), -rest / q, log(q)
+    g = threshold**rest
+    s = (1 - g) / rest
+    ds = (1 - g * (1 - rest * log(threshold) + rest**2 / threshold)) / rest**2
+    f1 = 1 - s * (1 - q)
+    return -log(f1), -s / f1, ds * (1 - q) / f1
+
+
 def exact(q, threshold):
-    """L and its two derivatives at 50 digits."""
-    with mpmath.workdps(50):
-        q, nu = mpmath.mpf(q), mpmath.mpf(threshold)
-
-        def value(q, nu):
-            s = (1 - nu ** (1 - nu)) / (1 - nu)
-            return max(-mpmath.log(1 - s * (1 - q)), -(1 - nu) * mpmath.log(q))
-
-        return (
-            float(value(q, nu)),
-            float(mpmath.diff(lambda q: value(q, nu), q, h=mpmath.mpf(10) ** -20)),
-            float(mpmath.diff(lambda nu: value(q, nu), nu, h=mpmath.mpf(10) ** -20)),
-        )
+    """The closed form at 60 digits, of the very numbers that the arguments hold."""
+    with mpmath.workdps(60):
+        values = closed_form(mpmath.mpf(q), mpmath.mpf(threshold), mpmath.log)
+        return tuple(float(value) for value in values)
 
 
 def with_gradient(q, threshold, dtype=torch.float64):
@@ -94,29 +97,92 @@ def test_one_directed_adaptive_has_the_slopes_of_the_paper_at_the_kink(threshold
     )
 
 
-@given(st.floats(1e-3, 1 - 1e-3), inside)
-def test_gradients_equal_50_digits(q, threshold):
-    if abs(q - threshold) < 1e-6:
-        return  # the kink has no derivative
-    value, dq, dt = with_gradient(q, threshold)
-    assert (value, dq, dt) == pytest.approx(exact(q, threshold), rel=1e-7, abs=1e-12)
+def away_from_the_kink(q, threshold):
+    """There is no derivative at q = ν, and rounding decides the side within some units of it."""
+    assume(abs(q - threshold) > 1e-5 * threshold)
+
+
+def test_the_closed_form_has_the_derivatives_that_mpmath_finds():
+    with mpmath.workdps(60):
+        for q, nu in ((0.3, 0.6), (0.6, 0.3), (0.01, 0.002), (0.999, 0.9), (0.9, 0.999)):
+            q, nu, h = mpmath.mpf(q), mpmath.mpf(nu), mpmath.mpf(10) ** -20
+            _, dq, dnu = closed_form(q, nu, mpmath.log)
+            by_q = mpmath.diff(lambda x, nu=nu: closed_form(x, nu, mpmath.log)[0], q, h=h)
+            by_nu = mpmath.diff(lambda x, q=q: closed_form(q, x, mpmath.log)[0], nu, h=h)
+            assert mpmath.almosteq(dq, by_q, 1e-15)
+            assert mpmath.almosteq(dnu, by_nu, 1e-15)
+
+
+@given(st.floats(1e-2, 0.99), st.floats(1e-2, 0.99))
+def test_autograd_is_the_closed_form_in_float64(q, threshold):
+    away_from_the_kink(q, threshold)
+    assert with_gradient(q, threshold) == pytest.approx(closed_form(q, threshold), rel=1e-9)
+
+
+@given(st.floats(1e-9, 1, exclude_max=True), st.floats(1e-6, 1 - 2.0**-40))
+def test_float64_equals_60_digits_and_falls_both_ways(q, threshold):
+    away_from_the_kink(q, threshold)
+    value, dq, dnu = with_gradient(q, threshold)
+    assert (value, dq, dnu) == pytest.approx(exact(q, threshold), rel=1e-10, abs=1e-300)
     assert dq < 0
-    assert dt < 0
+    assert dnu < 0
 
 
-@pytest.mark.parametrize("rest", [1e-1, 1e-3, 1e-4, 1e-5, 1e-6, 2.0**-23])
-@pytest.mark.parametrize("q", [0.01, 0.25, 0.5, 0.75, 0.875])
-def test_float32_keeps_its_digits_near_a_threshold_of_one(rest, q):
-    threshold = float(np.float32(1) - np.float32(rest))
-    expected = exact(q, threshold)
-    assert with_gradient(q, threshold, torch.float32) == pytest.approx(expected, rel=1e-6)
+def within_1e_6(q, threshold):
+    # without `abs`, approx would take 1e-12 as near enough, and losses near ν = 1 are smaller
+    return pytest.approx(exact(q, threshold), rel=1e-6, abs=1e-37)
+
+
+near_one = st.floats(1e-7, 0.1).map(lambda rest: float(np.float32(1) - np.float32(rest)))
+anywhere = st.floats(float(np.float32(1e-6)), 1 - 2.0**-24, width=32)
+
+
+@settings(max_examples=400)
+@given(st.floats(float(np.float32(1e-6)), 1 - 2.0**-24, width=32), near_one | anywhere)
+def test_float32_is_within_1e_6_of_60_digits(q, threshold):
+    away_from_the_kink(q, threshold)
+    got = with_gradient(q, threshold, torch.float32)
+    assert got == within_1e_6(q, threshold)
+
+
+@pytest.mark.parametrize("units", [1, 2, 3, 17, 200, 5_000, 100_000])
+@pytest.mark.parametrize("q", [1e-6, 0.01, 0.25, 0.5, 0.75, 0.875, 0.999])
+def test_float32_keeps_its_digits_near_a_threshold_of_one(units, q):
+    # 1 − ν is a multiple of 2⁻²⁴ = 6e-8 here, whatever one writes: the reference takes the same ν
+    threshold, q = 1 - units * 2.0**-24, float(np.float32(q))
+    got = with_gradient(q, threshold, torch.float32)
+    assert got == within_1e_6(q, threshold)
+
+
+def test_the_plain_form_of_s_does_not_keep_them():
+    nu = torch.tensor(1 - 17 * 2.0**-24)
+    s = (1 - nu ** (1 - nu)) / (1 - nu)
+    assert s == 0
+    assert exact(1 - 2.0**-24, nu.item())[1] == pytest.approx(-17 * 2.0**-24, rel=1e-5)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
-@given(q=similarity, threshold=inside)
+@given(q=similarity, threshold=st.floats(0, 1, exclude_min=True, exclude_max=True))
+@example(q=0.0, threshold=0.5)
+@example(q=1.0, threshold=0.5)
+@example(q=0.0, threshold=5e-324)
+@example(q=0.3, threshold=1 - 1e-9)
+@example(q=1.0, threshold=1 - 2.0**-53)
+@example(q=0.0, threshold=1 - 2.0**-53)
+@example(q=0.5, threshold=0.5)
 def test_finite_everywhere(dtype, q, threshold):
-    threshold = min(threshold, 1 - torch.finfo(dtype).eps)
-    assert all(math.isfinite(value) for value in with_gradient(q, threshold, dtype))
+    value, dq, dnu = with_gradient(q, threshold, dtype)
+    assert all(math.isfinite(x) for x in (value, dq, dnu))
+    assert value >= 0
+    assert dq <= 0
+
+
+@given(inside)
+def test_the_gradient_at_q_of_one_is_that_of_f1(threshold):
+    value, dq, dnu = with_gradient(1.0, threshold)
+    s = (1 - threshold ** (1 - threshold)) / (1 - threshold)
+    assert (value, dnu) == (0, 0)
+    assert dq == pytest.approx(-s, rel=1e-9)
 
 
 def test_one_directed_adaptive_broadcasts_over_any_shape():
