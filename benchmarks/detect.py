@@ -4,10 +4,10 @@ Parts, both of them by default, each a table under book/results/:
 
 seven    all seven embedders as published, alone and with the head, on the first SMD machine and MSL
          channel, stride 10, three epochs -> seven.csv
-dropout  DCdetector (d 64) with and without its dropouts, stride 10, five epochs, three seeds, on the
-         first four channels of MSL and of SMAP and the first two machines of SMD -> dropout.csv
+dropout  DCdetector (d 64) with and without its dropouts, stride 20, five epochs in batches of 16, two
+         seeds, on the first four channels of MSL and of SMAP -> dropout.csv
 
-Two processes of one thread each. The last line of each part is its wall time.
+Two processes of one thread each. Times are CPU seconds; the last line of each part is its wall time.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ def run(labels: dict[str, object], dataset: str, entity: str, options: dict[str,
     """Fit on an entity, score its test split; `labels` go into the row as they are."""
     torch.set_num_threads(1)
     series = load(dataset, entity)
-    detector = MADCluster(stride=10, **options)
-    started = time.perf_counter()
+    detector = MADCluster(**{"stride": 10, **options})
+    started = time.process_time()
     detector.fit(series.train)
-    fitted = time.perf_counter()
+    fitted = time.process_time()
     scores = detector.decision_function(series.test)
-    scored = time.perf_counter()
+    scored = time.process_time()
     found = evaluate(series.labels, scores)
     return {
         "dataset": dataset,
@@ -47,8 +47,8 @@ def run(labels: dict[str, object], dataset: str, entity: str, options: dict[str,
         "anomalous": round(series.anomaly_ratio, 4),
         "average precision": round(found["aupr"], 4),
         "VUS-PR": round(found["VUS_PR"], 4),
-        "fit s": round(fitted - started, 1),
-        "score s": round(scored - fitted, 1),
+        "fit CPU s": round(fitted - started, 1),
+        "score CPU s": round(scored - fitted, 1),
     }
 
 
@@ -69,7 +69,7 @@ def seven() -> list[tuple[dict[str, object], str, str, dict[str, Any]]]:
 def dropout() -> list[tuple[dict[str, object], str, str, dict[str, Any]]]:
     chosen = [
         (dataset, entity)
-        for dataset, n in (("MSL", 4), ("SMAP", 4), ("SMD", 2))
+        for dataset, n in (("MSL", 4), ("SMAP", 4))
         for entity in entities(dataset)[:n]
     ]
     shares = {
@@ -86,12 +86,14 @@ def dropout() -> list[tuple[dict[str, object], str, str, dict[str, Any]]]:
                 "embedder": "dcdetector",
                 "head": head,
                 "epochs": 5,
+                "stride": 20,
+                "batch_size": 16,
                 "seed": seed,
                 "options": {"d": 64, **shares[name]},
             },
         )
         for seed, name, head, (dataset, entity) in itertools.product(
-            range(3), shares, (False, True), chosen
+            range(2), shares, (False, True), chosen
         )
     ]
 

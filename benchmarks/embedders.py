@@ -9,9 +9,8 @@ discrepancy  DCdetector against the form that builds (L L) maps, in turns in one
              -> discrepancy.csv
 growth       training step by window length and by channels -> embedders_growth.csv
 
-One thread. Times are medians of CPU seconds, which a shared machine disturbs less than those of the
-clock; the memory of a step is the highest resident size of a fresh process less
-that before the first step.
+One thread, on a machine that does nothing else. Times are medians; the memory of a step is the highest
+resident size of a fresh process less that before the first step.
 """
 
 from __future__ import annotations
@@ -83,10 +82,10 @@ def in_turns(
     times: dict[str, list[float]] = {name: [] for name in actions}
     for turn in range(-warm_up, rounds):
         for name, action in actions.items():
-            started = time.process_time()
+            started = time.perf_counter()
             action()
             if turn >= 0:
-                times[name].append(time.process_time() - started)
+                times[name].append(time.perf_counter() - started)
     return times
 
 

@@ -83,6 +83,15 @@ def test_sizes_as_published_and_narrower():
     )
 
 
+def test_bounded_decoders_stay_in_the_unit_interval():
+    model, x = model_and_batch()
+    out = model.reconstruct(100 * x)
+    assert out.min() >= 0
+    assert out.max() <= 1
+    free = USAD(3, window=10, d=4, width=16, bounded=False).double()
+    assert free.reconstruct(100 * x).abs().max() > 1
+
+
 def test_bad_arguments():
     with pytest.raises(ValueError, match="width must be positive, got 0"):
         USAD(3, window=10, width=0)

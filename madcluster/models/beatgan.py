@@ -54,7 +54,8 @@ class BeatGAN(Embedder):
     discriminator D before its last layer, and D minimizes −log D(x) − log(1 − D(G(x))) (paper, §3.2,
     *pairwise feature matching*). Squares are means. The authors' code takes one step of each in turn;
     here both are one step on the sum, with D frozen in the loss of G and G(x) detached in the loss of
-    D. In eval mode the loss is the generator's alone: a discriminator that is fooled is no failure.
+    D. In eval mode the loss is the squared error alone: what is matched are features of a discriminator
+    that changes with every epoch, so that two epochs could not be compared.
 
     Score of a step (paper, §3.4): the squared error, as a mean over channels.
 
@@ -124,16 +125,17 @@ class BeatGAN(Embedder):
         maps = self.decoder(self.encoder(real))  # (b d t/2)
         fake = self.last(maps)  # (b c t)
         error = (fake - real).square().mean(1)  # (b t)
-        of_real = self.features(real)
-        matching = (frozen(self.features, fake) - of_real.detach()).square().mean()
-        loss = error.mean() + self.weight * matching
-        parts = {"reconstruction": error.mean().detach(), "matching": matching.detach()}
+        loss = error.mean()
+        parts = {"reconstruction": loss.detach()}
         if self.training:
+            of_real = self.features(real)
+            matching = (frozen(self.features, fake) - of_real.detach()).square().mean()
+            parts["matching"] = matching.detach()
             logits = (self.judge(of_real), self.judge(self.features(fake.detach())))
             discrimination = sum(
                 binary_cross_entropy_with_logits(logit, torch.full_like(logit, label))
                 for logit, label in zip(logits, (1, 0), strict=True)
             )
-            loss = loss + discrimination
+            loss = loss + self.weight * matching + discrimination
         h = rearrange(interpolate(maps, self.window, mode="linear"), "b d t -> b t d")
         return Embedding(h, loss, error, parts)

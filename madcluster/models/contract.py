@@ -73,8 +73,9 @@ def check_embedder(
             for dtype in (torch.float32, torch.float64):
                 _shapes_and_values(new(head).to(dtype), x.to(dtype))
             _in_eval_mode(new(head), new(head, weights=1), x)
+        out_of_reach = _out_of_reach(new(head=True), x)
         _loss_falls(new(head=True), x)
-        return _out_of_reach(new(head=True), x)
+        return out_of_reach
 
 
 def _shapes_and_values(model: Embedder, x: Tensor) -> None:

@@ -37,6 +37,9 @@ class USAD(Embedder):
         is hundreds of millions of parameters for wide windows; None does the same.
     alpha, beta : float
         Weights of the two errors in the score, α + β = 1 in the paper.
+    bounded : bool
+        End both decoders in a sigmoid, as in the authors' code, for input scaled to [0, 1]. Without it
+        AE₂ gains without limit by rebuilding AE₁'s output ever worse, and training diverges.
 
     Notes
     -----
@@ -50,7 +53,7 @@ class USAD(Embedder):
     otherwise validation would improve by the mere count of epochs.
 
     Score (algorithm 2): α·‖x − AE₁(x)‖² + β·‖x − AE₂(AE₁(x))‖², here for each step, as a mean
-    over channels. The decoders end linearly, not in a sigmoid, so that input need not lie in [0, 1].
+    over channels.
 
     Embedding: the latent vector, cut into t pieces of d. All layers of the encoder act on it.
     """
@@ -64,6 +67,7 @@ class USAD(Embedder):
         width: int | None = None,
         alpha: float = 0.5,
         beta: float = 0.5,
+        bounded: bool = True,
     ) -> None:
         super().__init__()
         if width is not None and width < 1:
@@ -73,8 +77,9 @@ class USAD(Embedder):
         sizes = [n_inputs, half, quarter, window * d]
         self.d, self.window, self.alpha, self.beta = d, window, alpha, beta
         self.encoder = nn.Sequential(_layers(sizes), nn.ReLU())
-        self.decoder = _layers(sizes[::-1])
-        self.critic = _layers(sizes[::-1])  # the decoder of AE₂
+        last = nn.Sigmoid if bounded else nn.Identity
+        self.decoder = nn.Sequential(_layers(sizes[::-1]), last())
+        self.critic = nn.Sequential(_layers(sizes[::-1]), last())  # the decoder of AE₂
         self.register_buffer("epoch", torch.ones(()))
         self.epoch: Tensor
 
