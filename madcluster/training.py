@@ -15,6 +15,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from madcluster.diagnostics import WINDOWS, Monitor
 from madcluster.models.base import Embedder
 from madcluster.progress import progress
 
@@ -76,7 +77,8 @@ class History:
     Attributes
     ----------
     epochs : list of dict
-        epoch, train and validation loss, seconds, learning rate, and the model's own parts.
+        epoch, train and validation loss, seconds, learning rate, the model's own parts, and the
+        numbers of `madcluster.diagnostics` on held-out windows.
     best_epoch : int
         The epoch whose weights the model now has.
     stopped : str
@@ -154,6 +156,10 @@ class Batches:
     def __len__(self) -> int:
         return math.ceil(len(self.windows) / self.batch_size)
 
+    def sample(self, n: int) -> Tensor:
+        """At most n windows at equal distances, as one batch (b t c)."""
+        return self.windows[:: math.ceil(len(self.windows) / n)]
+
     def __iter__(self) -> Iterator[Tensor]:
         if self.generator is None:
             yield from self.windows.split(self.batch_size)
@@ -218,6 +224,11 @@ def fit(model: Embedder, x: np.ndarray, config: Config) -> History:
         If the series is shorter than a window, or the model has no loss.
     NonFiniteLossError
         If the loss becomes NaN or infinite.
+
+    Warns
+    -----
+    CollapseWarning
+        If the weights that are kept give nearly the same embedding to all held-out windows.
     """
     if x.ndim != 2 or len(x) < config.window:
         raise ValueError(
@@ -251,6 +262,8 @@ def fit(model: Embedder, x: np.ndarray, config: Config) -> History:
             started = time.perf_counter()
             model.eval()
             model.prepare(ordered, epoch)
+            if epoch == 0:
+                monitor = Monitor(model, (held_out or ordered).sample(WINDOWS))
             model.train()
             sums: dict[str, float] = {}
             for step, batch in enumerate(shuffled):
@@ -266,6 +279,7 @@ def fit(model: Embedder, x: np.ndarray, config: Config) -> History:
             row["validation"] = (
                 row["train"] if held_out is None else _mean_loss(model, held_out, epoch)
             )
+            row |= monitor.row()
             row |= {
                 "lr": float(scheduler.get_last_lr()[0]),
                 "seconds": time.perf_counter() - started,
@@ -280,4 +294,5 @@ def fit(model: Embedder, x: np.ndarray, config: Config) -> History:
                 break
     model.load_state_dict(best_weights)
     model.eval()
+    monitor.warn(history.epochs[history.best_epoch], stacklevel=3)
     return history

@@ -54,6 +54,10 @@ class Embedder(nn.Module):
         """Parameters that take no weight decay and no decay of the learning rate."""
         return []
 
+    def anchors(self) -> Tensor | None:
+        """Points (k d) that the training draws embeddings to; None where there are none."""
+        return None
+
 
 class PlainEmbedder(Embedder):
     """Wrap a module that returns (b t d); it has neither a loss nor a score of its own."""

@@ -115,3 +115,6 @@ class DeepSVDD(Embedder):
                 loss.distance_mapping(self.embed(x), self.center[None]).flatten() for x in batches
             ]
             self.squared_radius.copy_(loss.radius(torch.cat(distances), self.nu))
+
+    def anchors(self) -> Tensor:
+        return self.center[None]

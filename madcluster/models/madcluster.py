@@ -177,3 +177,6 @@ class WithHead(Embedder):
     def undecayed(self) -> list[nn.Parameter]:
         own = [] if self.head.theta is None else [self.head.theta]
         return own + self.embedder.undecayed()
+
+    def anchors(self) -> Tensor:
+        return self.head.centers

@@ -1,0 +1,198 @@
+"""Is the network still telling windows apart? Four numbers, and a warning in words.
+
+A one-class loss is lowest where all embeddings are the same, and it does not say so. These numbers do.
+They are taken on one fixed batch that is not trained on, once before the first step and after every
+epoch; `madcluster.training.fit` writes them into the rows of its `History`:
+
+- `variance_ratio`: total variance of the embeddings, relative to the start
+- `effective_rank`: in how many directions they vary
+- `distinct_scores`: how many different scores the batch has
+- `center_distance`: mean ‖h − c‖², where the model has centers
+"""
+
+from __future__ import annotations
+
+import warnings
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from madcluster.loss import distance_mapping
+from madcluster.models.base import Embedder
+
+__all__ = [
+    "CollapseWarning",
+    "Monitor",
+    "Spread",
+    "effective_rank",
+    "spread",
+    "total_variance",
+    "variance_ratio",
+]
+
+# below these a fit warns; each is far under what an ordinary fit of the package leaves
+LEAST_RATIO = 1e-4
+LEAST_RANK = 1.05
+LEAST_DISTINCT = 0.1  # of the distinct scores at the start
+WINDOWS = 64  # of the batch that is looked at
+
+
+class CollapseWarning(UserWarning):
+    """A model has lost most of what told windows apart."""
+
+
+def _centered(h: Tensor) -> Tensor:
+    """Embeddings (… d) less their mean, (n d) in float64; what is rounding of `h` alone becomes 0."""
+    if h.ndim < 2 or h.shape[-1] == 0 or h[..., 0].numel() == 0:
+        raise ValueError(f"embeddings must be (… d) and not empty, got shape {tuple(h.shape)}")
+    if not torch.isfinite(h).all():
+        raise ValueError("embeddings hold NaN or infinite values")
+    rounding = 4 * torch.finfo(h.dtype).eps * h.detach().abs().amax().double()
+    flat = h.detach().flatten(0, -2).double()
+    centered = flat - flat.mean(0)
+    return torch.where(centered.abs().amax(0) <= rounding, 0.0, centered)
+
+
+def total_variance(h: Tensor) -> float:
+    """Variance of embeddings (… d) over all steps and windows, summed over d.
+
+    The mean is taken off first: a cloud that is moved has the variance it had. What differs by no more
+    than four rounding units of the largest entry counts as equal.
+
+    Raises
+    ------
+    ValueError
+        If `h` is empty or not finite.
+    """
+    return _centered(h).square().mean(0).sum().item()
+
+
+def variance_ratio(h: Tensor, start: Tensor) -> float:
+    """Total variance of embeddings (… d), relative to that of the same windows at the start.
+
+    1 is no change, 0 is one point. Without any variance at the start it is NaN.
+
+    Examples
+    --------
+    >>> h = torch.randn(8, 100, 16)
+    >>> round(variance_ratio(3 + 0.1 * h, h), 6)
+    0.01
+    """
+    before = total_variance(start)
+    return total_variance(h) / before if before > 0 else float("nan")
+
+
+def effective_rank(h: Tensor) -> float:
+    """exp of the entropy of the spectrum of the covariance of embeddings (… d).
+
+    With λ_j the eigenvalues of the covariance and p_j = λ_j / Σλ, it is exp(−Σ p_j log p_j): m equal
+    eigenvalues and no others give m. This is the effective rank of Roy and Vetterli (EUSIPCO 2007)
+    of the covariance matrix, whose singular values are its eigenvalues. It lies in [1, d], is the same
+    for h and αh + b, and is 0 for a constant embedding, which varies in no direction.
+
+    Raises
+    ------
+    ValueError
+        If `h` is empty or not finite.
+    """
+    centered = _centered(h)
+    scale = centered.abs().amax()
+    if scale == 0:
+        return 0.0
+    centered = centered / scale  # squares of tiny numbers would underflow
+    eigenvalues = torch.linalg.eigvalsh(centered.mT @ centered).clamp_min(0)
+    return torch.special.entr(eigenvalues / eigenvalues.sum()).sum().exp().item()
+
+
+class Spread(NamedTuple):
+    """How far a batch of embeddings and its scores are spread out."""
+
+    variance: float  # total, over steps and windows
+    effective_rank: float
+    distinct_scores: int | None  # None where the model has no score
+    center_distance: float | None  # mean ‖h − c‖² to the nearest center; None without centers
+
+
+@torch.no_grad()
+def spread(model: Embedder, x: Tensor) -> Spread:
+    """Measure a model on windows x (b t c), as it is in eval mode; its mode and the random state stay.
+
+    Raises
+    ------
+    ValueError
+        If the embeddings are not finite.
+    """
+    was_training = model.training
+    model.eval()
+    # some models draw noise in forward: training must not depend on whether somebody looks
+    with torch.random.fork_rng(devices=[x.device] if x.device.type == "cuda" else []):
+        out = model(x)
+    model.train(was_training)
+    centers = model.anchors()
+    return Spread(
+        total_variance(out.h),
+        effective_rank(out.h),
+        None if out.score is None else len(out.score.unique()),
+        None if centers is None else distance_mapping(out.h, centers).amin(-1).mean().item(),
+    )
+
+
+class Monitor:
+    """Watch one batch of windows through a training.
+
+    Parameters
+    ----------
+    model : Embedder
+        As it is before the first step.
+    x : (b t c)
+        Windows that are not trained on, best taken from all of the held-out rows.
+    """
+
+    def __init__(self, model: Embedder, x: Tensor) -> None:
+        self.model, self.x = model, x
+        self.start = spread(model, x)
+
+    def row(self) -> dict[str, float]:
+        """The numbers of now, by the names at the top of this module."""
+        now = spread(self.model, self.x)
+        before = self.start.variance
+        row = {
+            "variance_ratio": now.variance / before if before > 0 else float("nan"),
+            "effective_rank": now.effective_rank,
+        }
+        if now.distinct_scores is not None:
+            row["distinct_scores"] = now.distinct_scores
+        if now.center_distance is not None:
+            row["center_distance"] = now.center_distance
+        return row
+
+    def warn(self, row: dict[str, float], *, stacklevel: int = 2) -> None:
+        """Say which number of a row has fallen out of its range, and what to try.
+
+        Warns
+        -----
+        CollapseWarning
+            If the variance fell below 1e-4 of its start, the embeddings of several directions came to
+            lie on a line, or nine of ten distinct scores were lost.
+        """
+        ratio, rank = row["variance_ratio"], row["effective_rank"]
+        distinct, at_start = row.get("distinct_scores"), self.start.distinct_scores
+        found = []
+        if ratio < LEAST_RATIO:
+            found.append(f"the variance ratio is {ratio:.1e} (below {LEAST_RATIO:.0e})")
+        if rank < LEAST_RANK < self.start.effective_rank / 2:
+            found.append(
+                f"the effective rank is {rank:.2f}, at the start it was "
+                f"{self.start.effective_rank:.1f}"
+            )
+        if distinct is not None and at_start and distinct < LEAST_DISTINCT * at_start:
+            found.append(f"{distinct:.0f} scores are distinct, at the start {at_start} were")
+        if found:
+            warnings.warn(
+                f"the embeddings have nearly collapsed: {'; '.join(found)}. Such a model may still "
+                f"rank, but little is left to rank by: train for fewer epochs, lower lr, use "
+                f"outer_log=False, or take an encoder without bias",
+                CollapseWarning,
+                stacklevel=stacklevel,
+            )
