@@ -18,7 +18,7 @@ from torch import nn
 from madcluster.baselines import Detector
 from madcluster.data import Scaler
 from madcluster.data.series import ScalerKind
-from madcluster.models import SCORES, Objective, Score, build
+from madcluster.models import SCORES, Guard, Objective, Score, build
 from madcluster.scoring import Aggregate, score
 from madcluster.training import Config, fit, resolve_device
 
@@ -60,6 +60,8 @@ class MADCluster(Detector):
         Where the learned threshold ν of the head starts.
     outer_log : bool
         Train on the log of the head's loss, as the release does.
+    guard : "none" or "variance-floor"
+        Keep the embeddings of the head from collapsing; see `madcluster.models.Head`.
     aggregate : "mean" or "last"
         One score per step from all windows that cover it, or causally; see `madcluster.scoring`.
     contamination : float
@@ -113,6 +115,7 @@ class MADCluster(Detector):
         nu: float = 0.01,
         threshold: float = 0.5,
         outer_log: bool = True,
+        guard: Guard = "none",
         aggregate: Aggregate = "mean",
         contamination: float = 0.01,
         seed: int = 0,
@@ -138,6 +141,7 @@ class MADCluster(Detector):
         self.nu = nu
         self.threshold = threshold
         self.outer_log = outer_log
+        self.guard = guard
         self.aggregate = aggregate
         self.contamination = contamination
         self.seed = seed
@@ -175,6 +179,7 @@ class MADCluster(Detector):
                 nu=self.nu,
                 threshold=self.threshold,
                 outer_log=self.outer_log,
+                guard=self.guard,
                 score=self.score,
                 options=self.options,
             )

@@ -13,7 +13,7 @@ from madcluster.models.beatgan import BeatGAN
 from madcluster.models.contract import ContractError, check_embedder
 from madcluster.models.dcdetector import DCdetector
 from madcluster.models.deepsvdd import DeepSVDD
-from madcluster.models.madcluster import SCORES, Head, Objective, Score, WithHead
+from madcluster.models.madcluster import SCORES, Guard, Head, Objective, Score, WithHead
 from madcluster.models.omnianomaly import OmniAnomaly
 from madcluster.models.thoc import THOC
 from madcluster.models.usad import USAD
@@ -30,6 +30,7 @@ __all__ = [
     "DeepSVDD",
     "Embedder",
     "Embedding",
+    "Guard",
     "Head",
     "Objective",
     "OmniAnomaly",
@@ -78,6 +79,7 @@ def build(
     nu: float = 0.01,
     threshold: float = 0.5,
     outer_log: bool = True,
+    guard: Guard = "none",
     score: Score = "head",
     options: dict[str, Any] | None = None,
 ) -> Embedder:
@@ -113,5 +115,13 @@ def build(
         base = as_embedder(embedder, n_channels=n_channels, window=window)
     if not head:
         return base
-    top = Head(base.d, k=k, objective=objective, nu=nu, threshold=threshold, outer_log=outer_log)
+    top = Head(
+        base.d,
+        k=k,
+        objective=objective,
+        nu=nu,
+        threshold=threshold,
+        outer_log=outer_log,
+        guard=guard,
+    )
     return WithHead(base, top, score=score)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import Literal, NamedTuple, get_args
 
@@ -13,10 +14,20 @@ from madcluster import loss
 from madcluster.models.base import Embedder, Embedding
 from madcluster.models.deepsvdd import away_from_zero
 
-__all__ = ["SCORES", "Assignment", "Head", "Objective", "Score", "WithHead"]
+__all__ = [
+    "SCORES",
+    "Assignment",
+    "Guard",
+    "Head",
+    "Objective",
+    "Score",
+    "WithHead",
+    "variance_floor",
+]
 
 Objective = Literal["one-class", "soft-boundary"]
 Score = Literal["head", "distance", "cluster", "embedder", "product"]
+Guard = Literal["none", "variance-floor"]
 SCORES: tuple[Score, ...] = get_args(Score)
 
 MARGIN = 1e-6  # the threshold stays this far from 0 and 1, also where a float32 sigmoid saturates
@@ -28,6 +39,38 @@ class Assignment(NamedTuple):
     distance: Tensor  # (b t), squared, to the nearest center
     q: Tensor  # (b t k), similarity to each center
     cluster: Tensor  # (b t), clustering loss of each step
+    guard: Tensor | None = None  # (), what a guard against collapse adds to the training loss
+
+
+def variance_floor(h: Tensor, start: Tensor, *, floor: float = 0.5, weight: float = 10.0) -> Tensor:
+    """λ Σ_j w_j max(0, log γ − log(σ_j / σ⁰_j)): the price of a spread below a part of its start.
+
+    Parameters
+    ----------
+    h : (b t d)
+        Embeddings of a batch, with standard deviations σ_j over steps and windows.
+    start : (d,)
+        Their variances (σ⁰_j)² before training; w_j is their share in the sum. A dimension that did
+        not vary has no floor.
+    floor, weight : float
+        γ and λ.
+
+    Returns
+    -------
+    (). A hinge on standard deviations keeps embeddings apart in VICReg (Bardes et al., ICLR 2022), and
+    a penalty on a small variance of the mini-batch in one-class learning (Chong et al., IJCNN 2020).
+    The logarithm is ours. The head trains on log mean(D + L), which falls by 2 for every factor e by
+    which embeddings and centers shrink together. This grows by λ, from whatever size, so for λ > 2
+    shrinking below the floor never pays; a hinge on σ itself loses its pull as σ goes to 0.
+    """
+    live = start > 1e-8 * start.amax()
+    if not live.any():
+        return h.new_zeros(())
+    variance = h.flatten(0, -2)[:, live].var(0, correction=0)
+    variance = variance.clamp_min(torch.finfo(h.dtype).tiny)
+    share = start[live] / start[live].sum()
+    missing = torch.relu(math.log(floor) - (variance / start[live]).log() / 2)
+    return weight * (share * missing).sum()
 
 
 class Head(nn.Module):
@@ -48,6 +91,9 @@ class Head(nn.Module):
         ends, so no step of an optimizer can carry it out of (0, 1).
     outer_log : bool
         Train on log(mean(D + L)), as the release does, or on mean(D + L).
+    guard : "none" or "variance-floor"
+        Keep the embeddings from collapsing, see `variance_floor`. In eval mode the loss is that
+        without the guard.
 
     Raises
     ------
@@ -64,6 +110,7 @@ class Head(nn.Module):
         nu: float = 0.01,
         threshold: float = 0.5,
         outer_log: bool = True,
+        guard: Guard = "none",
     ) -> None:
         super().__init__()
         if k < 1:
@@ -74,7 +121,10 @@ class Head(nn.Module):
             raise ValueError(f"threshold must lie in (0, 1), got {threshold}")
         if not 0 < nu < 1:
             raise ValueError(f"nu must lie in (0, 1), got {nu}")
+        if guard not in get_args(Guard):
+            raise ValueError(f"guard must be one of {get_args(Guard)}, got {guard!r}")
         self.d, self.k, self.objective, self.nu, self.outer_log = d, k, objective, nu, outer_log
+        self.guard = guard
         self.centers = nn.Parameter(torch.randn(k, d))
         self.theta: nn.Parameter | None = None
         if k == 1:
@@ -82,6 +132,9 @@ class Head(nn.Module):
             self.theta = nn.Parameter(torch.logit(start))
         self.register_buffer("squared_radius", torch.zeros(()))
         self.squared_radius: Tensor
+        # needed while training alone: checkpoints hold what scoring needs
+        self.register_buffer("start", torch.zeros(d), persistent=False)
+        self.start: Tensor
 
     @property
     def threshold(self) -> Tensor | None:
@@ -90,13 +143,15 @@ class Head(nn.Module):
 
     def forward(self, h: Tensor) -> Assignment:
         distance = loss.distance_mapping(h, self.centers).amin(-1)  # (b t)
+        guarded = self.training and self.guard == "variance-floor"
+        guard = variance_floor(h, self.start) if guarded else None
         if self.threshold is not None:
             q = loss.cosine_assignment(h, self.centers)  # (b t 1)
-            return Assignment(
-                distance, q, loss.one_directed_adaptive(q, self.threshold).squeeze(-1)
-            )
-        q = loss.student_t_assignment(h, self.centers)  # (b t k)
-        return Assignment(distance, q, loss.cluster_divergence(q))
+            cluster = loss.one_directed_adaptive(q, self.threshold).squeeze(-1)
+        else:
+            q = loss.student_t_assignment(h, self.centers)  # (b t k)
+            cluster = loss.cluster_divergence(q)
+        return Assignment(distance, q, cluster, guard)
 
     def objective_of(self, a: Assignment) -> Tensor:
         """The training loss of a batch, ()."""
@@ -104,11 +159,16 @@ class Head(nn.Module):
         if self.objective == "soft-boundary":
             distance = loss.soft_boundary(distance, self.squared_radius, self.nu)
         total = distance + a.cluster  # (b t)
-        return loss.log_mean(total) if self.outer_log else total.mean()
+        value = loss.log_mean(total) if self.outer_log else total.mean()
+        return value if a.guard is None else value + a.guard
 
     @torch.no_grad()
     def place(self, h: Tensor) -> None:
-        """Start the centers on embeddings (n d): their mean, or k-means for k > 1."""
+        """Start the centers on embeddings (n d): their mean, or k-means for k > 1.
+
+        Their variances are what a guard against collapse compares with.
+        """
+        self.start.copy_(h.var(0, correction=0))
         if self.k == 1:
             self.centers.copy_(away_from_zero(h.mean(0, keepdim=True)))
             return
@@ -144,6 +204,8 @@ class WithHead(Embedder):
         parts = {"distance": a.distance.mean(), "cluster": a.cluster.mean()}
         if self.head.threshold is not None:
             parts["threshold"] = self.head.threshold
+        if a.guard is not None:
+            parts["guard"] = a.guard
         if inner.loss is not None and not self.embedder.replaced_by_head:
             parts["embedder"] = inner.loss
             total = total + inner.loss

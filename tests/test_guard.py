@@ -1,0 +1,197 @@
+"""The variance floor: its value by hand, the bound proved of it, and a net that would collapse."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import example, given
+from hypothesis import strategies as st
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import nn
+
+from madcluster import MADCluster, synthetic
+from madcluster.diagnostics import variance_ratio
+from madcluster.models import DeepSVDD, Head, WithHead, build
+from madcluster.models.madcluster import variance_floor
+
+FLOOR, WEIGHT = 0.5, 10.0
+
+
+def cloud(seed=0, d=6):
+    generator = torch.Generator().manual_seed(seed)
+    scale = torch.rand(d, generator=generator, dtype=torch.float64) + 0.1
+    return 1 + scale * torch.randn(4, 50, d, generator=generator, dtype=torch.float64)
+
+
+def variances(h):
+    return h.flatten(0, -2).var(0, correction=0)
+
+
+def test_by_hand():
+    h = torch.tensor([[[-1.0, -2.0], [1.0, 2.0]]])  # standard deviations 1 and 2
+    start = torch.tensor([16.0, 4.0])  # 4 and 2: ratios 1/4 and 1, shares 4/5 and 1/5
+    expected = 10 * 4 / 5 * math.log(0.5 / 0.25)
+    assert variance_floor(h, start).item() == pytest.approx(expected, rel=1e-6)
+
+
+def test_nothing_is_charged_above_the_floor():
+    h = cloud()
+    start = variances(h)
+    for scale in (0.51, 1.0, 100.0):
+        assert variance_floor(scale * h, start) == 0
+    assert variance_floor(0.49 * h, start) > 0
+
+
+@given(st.integers(0, 1000), st.floats(1e-30, 0.4))
+def test_it_grows_by_its_weight_for_every_factor_e(seed, alpha):
+    h = cloud(seed)
+    start = variances(h)
+    step = variance_floor(alpha * h / math.e, start) - variance_floor(alpha * h, start)
+    assert step.item() == pytest.approx(WEIGHT, rel=1e-6)
+
+
+def test_a_dimension_without_variance_has_no_floor():
+    h = cloud()
+    start = variances(h)
+    flat = torch.cat([h, torch.ones(4, 50, 1).double()], -1)
+    value = variance_floor(0.1 * flat, torch.cat([start, torch.zeros(1).double()]))
+    torch.testing.assert_close(value, variance_floor(0.1 * h, start))
+    assert variance_floor(h, torch.zeros(6).double()) == 0
+
+
+@pytest.mark.parametrize("value", [0.0, 1.0])
+def test_a_constant_has_a_finite_price_and_gradient(value):
+    h = torch.full((2, 5, 3), value, requires_grad=True)
+    price = variance_floor(h, torch.ones(3))
+    price.backward()
+    assert torch.isfinite(price)
+    assert price > 100
+    assert torch.isfinite(h.grad).all()
+
+
+def objective(head, h, start):
+    """The training loss with the floor, and what the theorem of chapter 3 says of it."""
+    head.start.copy_(start)
+    value = head.train().objective_of(head(h))
+    share, ratio = start / start.sum(), (variances(h) / start).sqrt()
+    short = (share * (math.log(FLOOR) - ratio.log()).clamp_min(0)).sum()
+    return value, short
+
+
+@given(st.integers(0, 1000), st.integers(0, 1000), st.floats(-12, 2))
+@example(0, 0, -0.7)  # the loss is below that at the start, and the floor is just broken
+def test_the_bound(seed, other, log_alpha):
+    """J ≥ log V₀ + 2 log γ + (λ − 2)·shortfall, and J ≤ J₀ bounds the variance ratio from below."""
+    before, after = cloud(seed), math.exp(log_alpha) * cloud(other)
+    start = variances(before)
+    head = Head(6, guard="variance-floor").double()
+    with torch.no_grad():
+        head.centers.copy_(before.mean((0, 1))[None])
+        j0, _ = objective(head, before, start)
+        head.centers.copy_(after.mean((0, 1))[None])
+        j, short = objective(head, after, start)
+    least = math.log(start.sum()) + 2 * math.log(FLOOR)
+    assert j >= least + (WEIGHT - 2) * short - 1e-9
+    gap = (j0 - least).item()
+    ratio = variance_ratio(after, before)
+    if j <= j0:
+        assert ratio >= FLOOR**2 * math.exp(-2 * gap / (WEIGHT - 2)) - 1e-9
+
+
+def test_the_bound_needs_a_weight_above_two():
+    """Shrinking (h, c) together pays without the guard and below λ = 2, and does not above."""
+    h, head = cloud(), Head(6).double()
+    start = variances(h)
+
+    def value(alpha, weight):
+        with torch.no_grad():
+            head.centers.copy_(alpha * h.mean((0, 1))[None])
+            a = head(alpha * h)
+            # L does not change with α: only the distance is left
+            distance = (a.distance.mean()).log()
+        return (distance + variance_floor(alpha * h, start, weight=weight)).item()
+
+    for weight in (0.0, 1.9):
+        assert value(1e-4, weight) < value(1e-2, weight) < value(0.5, weight)
+    assert value(1e-4, 2.1) > value(1e-2, 2.1) > value(0.5, 2.1)
+
+
+@pytest.mark.parametrize("outer_log", [True, False])
+def test_a_net_that_collapses_without_it_does_not_with_it(outer_log):
+    ratios = {}
+    x = torch.randn(32, 20, 3, generator=torch.Generator().manual_seed(0))
+    for guard in ("none", "variance-floor"):
+        torch.manual_seed(0)
+        net = nn.Sequential(nn.Linear(3, 16), nn.ReLU(), nn.Linear(16, 8))  # with bias
+        model = build(net, n_channels=3, window=20, guard=guard, outer_log=outer_log)
+        before = model(x).h.detach()
+        model.prepare([x], 0)
+        optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
+        for _ in range(300):
+            value = model(x).loss
+            optimizer.zero_grad()
+            value.backward()
+            optimizer.step()
+        ratios[guard] = variance_ratio(model(x).h, before)
+    assert ratios["none"] < 0.02
+    assert ratios["variance-floor"] > 0.2
+
+
+def test_it_is_part_of_training_alone():
+    x = torch.randn(6, 20, 3)
+    values = {}
+    for guard in ("none", "variance-floor"):
+        torch.manual_seed(0)
+        model = WithHead(DeepSVDD(3, d=8), Head(8, guard=guard))
+        model.prepare([x], 0)
+        with torch.no_grad():
+            model.embedder.outlet.weight *= 1e-3
+        values[guard] = [model.train()(x).loss.item(), model.eval()(x).loss.item()]
+        names = list(model.state_dict())
+        assert sum(p.numel() for p in model.head.parameters()) == 9
+    assert values["none"][0] == values["none"][1] == values["variance-floor"][1]
+    assert values["variance-floor"][0] > values["none"][0] + 10
+    assert "head.start" not in names
+
+
+def test_without_a_start_nothing_is_charged():
+    head, h = Head(4, guard="variance-floor"), torch.randn(2, 5, 4)
+    assert head(1e-6 * h).guard == 0
+
+
+@pytest.mark.parametrize("k", [1, 3])
+@pytest.mark.parametrize("objective", ["one-class", "soft-boundary"])
+def test_it_goes_with_every_objective(k, objective):
+    series = synthetic(600, 1000, 3, per_kind=1, seed=0)
+    detector = MADCluster(
+        window=20, stride=5, epochs=1, k=k, objective=objective, guard="variance-floor"
+    )
+    detector.fit(series.train)
+    assert "guard" in detector.history_.frame()
+    assert np.isfinite(detector.decision_scores_).all()
+
+
+def test_an_unknown_guard_is_refused():
+    with pytest.raises(ValueError, match="guard must be one of"):
+        Head(4, guard="ceiling")
+
+
+def test_a_checkpoint_from_before_the_guard_loads(tmp_path):
+    series = synthetic(600, 1000, 3, per_kind=1, seed=0)
+    detector = MADCluster(window=20, stride=5, epochs=1, guard="variance-floor").fit(series.train)
+    detector.save(tmp_path / "new")
+    again = MADCluster.load(tmp_path / "new")
+    assert again.guard == "variance-floor"
+    with safe_open(tmp_path / "new", framework="pt") as file:
+        header = json.loads(file.metadata()["madcluster"])
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    del header["params"]["guard"]
+    save_file(tensors, tmp_path / "old", metadata={"madcluster": json.dumps(header)})
+    old = MADCluster.load(tmp_path / "old")
+    for other in (again, old):
+        np.testing.assert_array_equal(
+            other.decision_function(series.test), detector.decision_function(series.test)
+        )
