@@ -52,7 +52,7 @@ class MADCluster(Detector):
         See `madcluster.training.Config`.
     scaler : "minmax", "standard" or "none"
         Fitted on the train split.
-    score : "head", "distance", "cluster", "embedder" or "product"
+    score : "head", "distance", "cluster", "mahalanobis", "embedder" or "product"
         See `madcluster.models.WithHead`. Without the head it is the embedder's own.
     nu : float
         Fraction of training steps outside the radius; for "soft-boundary" alone.

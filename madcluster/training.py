@@ -292,7 +292,8 @@ def fit(model: Embedder, x: np.ndarray, config: Config) -> History:
             elif epoch - history.best_epoch >= config.patience:
                 history.stopped = "patience"
                 break
-    model.load_state_dict(best_weights)
-    model.eval()
+        model.load_state_dict(best_weights)
+        model.eval()
+        model.finish(ordered)
     monitor.warn(history.epochs[history.best_epoch], stacklevel=3)
     return history

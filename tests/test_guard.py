@@ -195,3 +195,60 @@ def test_a_checkpoint_from_before_the_guard_loads(tmp_path):
         np.testing.assert_array_equal(
             other.decision_function(series.test), detector.decision_function(series.test)
         )
+
+
+# --- a score that does not see scale --------------------------------------------------------------
+
+
+def scored(transform=None):
+    torch.manual_seed(0)
+    model = build("deepsvdd", n_channels=3, window=20, score="mahalanobis", options={"d": 4})
+    x = torch.randn(40, 20, 3, generator=torch.Generator().manual_seed(1))
+    model.prepare([x], 0)
+    if transform is not None:
+        with torch.no_grad():
+            weight = model.embedder.outlet.weight
+            weight.copy_((transform @ weight[..., 0])[..., None])
+    model.eval().finish([x[:10], x[10:]])
+    return model, x
+
+
+def test_mahalanobis_by_hand():
+    model, x = scored()
+    h = model(x).h.detach().flatten(0, 1).double()
+    gap = h - h.mean(0)
+    expected = (gap @ torch.linalg.inv(h.T.cov(correction=0)) * gap).sum(-1).view(40, 20)
+    torch.testing.assert_close(model(x).score.double(), expected, rtol=1e-4, atol=1e-4)
+    assert model(x).score.mean().item() == pytest.approx(4, rel=1e-4)
+
+
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 1e3])
+def test_mahalanobis_does_not_see_an_invertible_map(scale):
+    transform = scale * (torch.eye(4) + torch.triu(torch.ones(4, 4), 1))
+    model, x = scored()
+    other, _ = scored(transform)
+    torch.testing.assert_close(other(x).score, model(x).score, rtol=1e-2, atol=1e-2)
+
+
+def test_mahalanobis_of_embeddings_without_variance_is_finite():
+    model, x = scored(torch.zeros(4, 4))
+    assert torch.isfinite(model(x).score).all()
+
+
+def test_mahalanobis_must_be_asked_for_before_training():
+    model = build("deepsvdd", n_channels=3, window=20, options={"d": 4})
+    model.score = "mahalanobis"
+    with pytest.raises(ValueError, match="before training"):
+        model(torch.randn(2, 20, 3))
+
+
+def test_a_detector_with_floor_and_mahalanobis_is_saved_whole(tmp_path):
+    series = synthetic(600, 1000, 3, per_kind=1, seed=0)
+    detector = MADCluster(
+        window=20, stride=5, epochs=1, guard="variance-floor", score="mahalanobis"
+    )
+    before = detector.fit(series.train).decision_function(series.test)
+    detector.save(tmp_path / "one")
+    after = MADCluster.load(tmp_path / "one").decision_function(series.test)
+    np.testing.assert_array_equal(before, after)
+    assert sum(p.numel() for p in detector.model_.head.parameters()) == detector.model_.d + 1

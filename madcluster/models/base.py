@@ -50,6 +50,9 @@ class Embedder(nn.Module):
         `batches` can be iterated as often as needed; a model that needs nothing does not touch it.
         """
 
+    def finish(self, batches: Iterable[Tensor]) -> None:
+        """Look at the training windows after the best weights are back: what scoring needs to know."""
+
     def undecayed(self) -> list[nn.Parameter]:
         """Parameters that take no weight decay and no decay of the learning rate."""
         return []

@@ -26,7 +26,7 @@ __all__ = [
 ]
 
 Objective = Literal["one-class", "soft-boundary"]
-Score = Literal["head", "distance", "cluster", "embedder", "product"]
+Score = Literal["head", "distance", "cluster", "mahalanobis", "embedder", "product"]
 Guard = Literal["none", "variance-floor"]
 SCORES: tuple[Score, ...] = get_args(Score)
 
@@ -185,6 +185,9 @@ class WithHead(Embedder):
 
     - "head": L(q, ν) + ‖h − c‖², or KL(p‖q) + ‖h − c‖² for k > 1 (appendix, by analogy for k = 1)
     - "distance", "cluster": one of the two terms alone
+    - "mahalanobis": (h − m)ᵀ Σ⁻¹ (h − m) with the mean and covariance of the training embeddings, taken
+      after training (Lee et al., NeurIPS 2018, for features of a classifier). It does not see scale, so
+      variation that a guard keeps is no noise in it
     - "embedder": the embedder's own
     - "product": the embedder's own times that of "head"
     """
@@ -196,6 +199,11 @@ class WithHead(Embedder):
         if score not in SCORES:
             raise ValueError(f"score must be one of {SCORES}, got {score!r}")
         self.d, self.embedder, self.head, self.score = embedder.d, embedder, head, score
+        if score == "mahalanobis":
+            self.register_buffer("mean", torch.zeros(self.d))
+            self.register_buffer("whitening", torch.eye(self.d))
+            self.mean: Tensor
+            self.whitening: Tensor
 
     def forward(self, x: Tensor) -> Embedding:
         inner = self.embedder(x)
@@ -217,6 +225,10 @@ class WithHead(Embedder):
             return a.distance
         if self.score == "cluster":
             return a.cluster
+        if self.score == "mahalanobis":
+            if "whitening" not in self._buffers:
+                raise ValueError("score='mahalanobis' must be asked for before training")
+            return ((inner.h - self.mean) @ self.whitening).square().sum(-1)
         if self.score == "head":
             return a.distance + a.cluster
         if inner.score is None:
@@ -235,6 +247,24 @@ class WithHead(Embedder):
         if self.head.objective == "soft-boundary":
             distances = [self.head(self.embedder(x).h).distance.flatten() for x in batches]
             self.head.squared_radius.copy_(loss.radius(torch.cat(distances), self.head.nu))
+
+    @torch.no_grad()
+    def finish(self, batches: Iterable[Tensor]) -> None:
+        self.embedder.finish(batches)
+        if self.score != "mahalanobis":
+            return
+        sums, counts = zip(*((h.sum(0), len(h)) for h in map(self._flat, batches)), strict=True)
+        mean = torch.stack(sums).sum(0) / sum(counts)
+        products = [(h - mean).mT @ (h - mean) for h in map(self._flat, batches)]
+        values, vectors = torch.linalg.eigh(torch.stack(products).sum(0) / sum(counts))
+        # a direction with next to no variance would decide alone
+        least = max(1e-6 * values[-1].item(), torch.finfo(self.mean.dtype).tiny)
+        self.mean.copy_(mean)
+        self.whitening.copy_(vectors / values.clamp_min(least).sqrt())
+
+    def _flat(self, x: Tensor) -> Tensor:
+        """Embeddings of all steps of a batch, (n d), in double precision."""
+        return self.embedder(x).h.flatten(0, 1).double()
 
     def undecayed(self) -> list[nn.Parameter]:
         own = [] if self.head.theta is None else [self.head.theta]
