@@ -160,6 +160,16 @@ class Normed(Embedder):
             self.batch.running_var.copy_(h.var(0))
 
 
+def floor_of_each(h: Tensor, start: Tensor) -> Tensor:
+    """The floor on every dimension, weighted by its share in the variances `start` (d,)."""
+    live = start > 1e-8 * start.amax()
+    variance = h.flatten(0, -2)[:, live].var(0, correction=0)
+    variance = variance.clamp_min(torch.finfo(h.dtype).tiny)
+    share = start[live] / start[live].sum()
+    missing = torch.relu(math.log(FLOOR) - (variance / start[live]).log() / 2)
+    return WEIGHT * (share * missing).sum()
+
+
 class StudyHead(Head):
     """The head with everything that the study changes about it."""
 
@@ -169,6 +179,10 @@ class StudyHead(Head):
         self.centers.requires_grad_(variant.center == "free")
         if variant.threshold == "raw":
             nn.init.constant_(self.theta, 0.5)
+
+    def place(self, h: Tensor) -> None:
+        super().place(h)
+        self.each = h.var(0, correction=0)  # (d,)
 
     @property
     def threshold(self) -> Tensor | None:
@@ -188,15 +202,15 @@ class StudyHead(Head):
         guard = self.variant.guard
         if guard in ("none", "shuffled") or not self.training:
             return None
-        if guard == "log":
+        if guard == "total":
             return variance_floor(h, self.start, floor=FLOOR, weight=WEIGHT)
+        if guard == "log":
+            return floor_of_each(h, self.each)
+        # VICReg's, with the start as its unit
+        live = self.each > 1e-8 * self.each.amax()
         variance = h.flatten(0, 1).var(0, correction=0)
-        if guard == "hinge":  # VICReg's, with the start as its unit
-            live = self.start > 1e-8 * self.start.amax()
-            std = (variance[live] / self.start[live] + 1e-4).sqrt()
-            return WEIGHT * torch.relu(FLOOR - std).mean()
-        ratio = (variance.sum() / self.start.sum()).clamp_min(torch.finfo(h.dtype).tiny)
-        return WEIGHT * torch.relu(math.log(FLOOR) - ratio.log() / 2)
+        std = (variance[live] / self.each[live] + 1e-4).sqrt()
+        return WEIGHT * torch.relu(FLOOR - std).mean()
 
     def forward(self, h: Tensor) -> Assignment:
         if self.training and self.variant.center == "average":
@@ -226,16 +240,14 @@ class Contrasted(WithHead):
         if not self.training or len(x) < 2:
             return out
         h = self.embedder(shuffled(x)).h
-        return out._replace(
-            loss=out.loss + variance_floor(h, self.start_shuffled, floor=FLOOR, weight=WEIGHT)
-        )
+        return out._replace(loss=out.loss + floor_of_each(h, self.each_shuffled))
 
     @torch.no_grad()
     def prepare(self, batches: Iterable[Tensor], epoch: int) -> None:
         super().prepare(batches, epoch)
         if epoch == 0:
             h = torch.cat([self.embedder(shuffled(x)).h.flatten(0, 1) for x in batches])
-            self.start_shuffled = h.var(0, correction=0)
+            self.each_shuffled = h.var(0, correction=0)
 
 
 @dataclass(frozen=True)

@@ -43,34 +43,30 @@ class Assignment(NamedTuple):
 
 
 def variance_floor(h: Tensor, start: Tensor, *, floor: float = 0.5, weight: float = 10.0) -> Tensor:
-    """λ Σ_j w_j max(0, log γ − log(σ_j / σ⁰_j)): the price of a spread below a part of its start.
+    """λ max(0, log γ − ½ log(V / V₀)): the price of a spread below a part of that at the start.
 
     Parameters
     ----------
     h : (b t d)
-        Embeddings of a batch, with standard deviations σ_j over steps and windows.
-    start : (d,)
-        Their variances (σ⁰_j)² before training; w_j is their share in the sum. A dimension that did
-        not vary has no floor.
+        Embeddings of a batch. V is their variance over steps and windows, summed over d.
+    start : ()
+        V₀, the same before training. Without any there is no floor.
     floor, weight : float
-        γ and λ.
+        γ, a share of the standard deviation, and λ.
 
     Returns
     -------
-    (). A hinge on standard deviations keeps embeddings apart in VICReg (Bardes et al., ICLR 2022), and
-    a penalty on a small variance of the mini-batch in one-class learning (Chong et al., IJCNN 2020).
-    The logarithm is ours. The head trains on log mean(D + L), which falls by 2 for every factor e by
+    (). VICReg keeps embeddings apart by a hinge on standard deviations (Bardes et al., ICLR 2022), and
+    Chong et al. (IJCNN 2020) penalize a small variance of the mini-batch in one-class learning. The
+    logarithm is ours. The head trains on log mean(D + L), which falls by up to 2 for every factor e by
     which embeddings and centers shrink together. This grows by λ, from whatever size, so for λ > 2
     shrinking below the floor never pays; a hinge on σ itself loses its pull as σ goes to 0.
     """
-    live = start > 1e-8 * start.amax()
-    if not live.any():
+    if not start > 0:
         return h.new_zeros(())
-    variance = h.flatten(0, -2)[:, live].var(0, correction=0)
-    variance = variance.clamp_min(torch.finfo(h.dtype).tiny)
-    share = start[live] / start[live].sum()
-    missing = torch.relu(math.log(floor) - (variance / start[live]).log() / 2)
-    return weight * (share * missing).sum()
+    variance = h.flatten(0, -2).var(0, correction=0).sum()
+    ratio = (variance / start).clamp_min(torch.finfo(h.dtype).tiny)
+    return weight * torch.relu(math.log(floor) - ratio.log() / 2)
 
 
 class Head(nn.Module):
@@ -133,7 +129,7 @@ class Head(nn.Module):
         self.register_buffer("squared_radius", torch.zeros(()))
         self.squared_radius: Tensor
         # needed while training alone: checkpoints hold what scoring needs
-        self.register_buffer("start", torch.zeros(d), persistent=False)
+        self.register_buffer("start", torch.zeros(()), persistent=False)
         self.start: Tensor
 
     @property
@@ -166,9 +162,9 @@ class Head(nn.Module):
     def place(self, h: Tensor) -> None:
         """Start the centers on embeddings (n d): their mean, or k-means for k > 1.
 
-        Their variances are what a guard against collapse compares with.
+        Their total variance is what a guard against collapse compares with.
         """
-        self.start.copy_(h.var(0, correction=0))
+        self.start.copy_(h.var(0, correction=0).sum())
         if self.k == 1:
             self.centers.copy_(away_from_zero(h.mean(0, keepdim=True)))
             return
