@@ -198,7 +198,7 @@ class StudyHead(Head):
         gap = (s * (1 - q)).clamp_max(1 - torch.finfo(q.dtype).eps)
         return -0.99 * torch.log1p(-gap) - 0.01 * (1 - nu) * q.log() - q.log()
 
-    def _guard(self, h: Tensor) -> Tensor | None:
+    def price(self, h: Tensor) -> Tensor | None:
         guard = self.variant.guard
         if guard in ("none", "shuffled") or not self.training:
             return None
@@ -221,7 +221,7 @@ class StudyHead(Head):
         cluster = self._cluster(q).squeeze(-1)
         if self.variant.terms == "distance":
             cluster = torch.zeros_like(cluster)
-        return Assignment(distance, q, cluster, self._guard(h))
+        return Assignment(distance, q, cluster)
 
 
 def shuffled(x: Tensor) -> Tensor:

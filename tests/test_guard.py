@@ -77,7 +77,7 @@ def test_a_constant_has_a_finite_price_and_gradient(value):
 def objective(head, h, start):
     """The training loss with the floor, and what the theorem of chapter 3 says of it."""
     head.start.copy_(start)
-    value = head.train().objective_of(head(h))
+    value = head.train().objective_of(head(h)) + head.price(h)
     ratio = variance(h) / start
     return value, (math.log(FLOOR) - ratio.log() / 2).clamp_min(0)
 
@@ -160,7 +160,8 @@ def test_it_is_part_of_training_alone():
 
 def test_without_a_start_nothing_is_charged():
     head, h = Head(4, guard="variance-floor"), torch.randn(2, 5, 4)
-    assert head(1e-6 * h).guard == 0
+    assert head.price(1e-6 * h) == 0
+    assert head.eval().price(1e-6 * h) is None
 
 
 @pytest.mark.parametrize("k", [1, 3])
