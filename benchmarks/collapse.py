@@ -26,10 +26,10 @@ with the best mean average precision on *planted* events in the tail of the trai
 (2) is asked of that one. A floor is set at half of the standard deviation at the start, a quarter of
 the variance, which leaves room above 0.1; its weight of 10 follows from the bound in chapter 3.
 
-Added when seed 0 had been seen: the floors rank worse by the paper's score, but not by a Mahalanobis
-distance, which every run computes beside it. A pair of guard and score is therefore put to the same
-criterion, against the paper's loss with the paper's score, on ten seeds that were not seen then, 2 to
-11; the guard is again the one with the best planted events, ranked by that score.
+Added when seed 0 and part of 1 had been seen: the floors rank worse by the paper's score, but not
+by a Mahalanobis distance, which every run computes beside it. A pair of guard and score is therefore
+put to the same criterion, against the paper's loss with the paper's score, on ten seeds that were not
+seen then, 2 to 11; the guard is again the one with the best planted events, ranked by that score.
 
 The paper's loss here is the package's: log mean(D + L), the log being the released code's. A guard acts
 on training: to multiply finished embeddings by a constant raises their variance and changes no ranking
