@@ -125,7 +125,11 @@ def published(name: str, *, head: bool) -> Embedder:
 
 
 def macs(model: Embedder, x: Tensor) -> float:
-    """Multiply-accumulates of the forward pass: half of torch's count of operations."""
+    """Multiply-accumulates of the forward pass: half of torch's count of operations.
+
+    The model is of no use for training afterwards.
+    """
+    model.requires_grad_(False)  # the counter hooks into gradients, which views of weights break
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         model(x)
     return counter.get_total_flops() / 2
