@@ -33,8 +33,10 @@ seen then, 2 to 11; the guard is again the one with the best planted events, ran
 
 The paper's loss here is the package's: log mean(D + L), the log being the released code's. A guard acts
 on training: to multiply finished embeddings by a constant raises their variance and changes no ranking
-by distance, so it does not count. A pilot with a seed outside the study fixed the budget; it looked at
-no test label.
+by distance, so it does not count. A pilot with a seed outside the study looked at no test label. The
+budget was then shortened twice after trial runs, one of which printed three test scores, and
+the package's floor was moved from single dimensions to the total variance by the planted events while
+the study ran. The criterion was not changed.
 """
 
 from __future__ import annotations

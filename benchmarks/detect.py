@@ -13,6 +13,7 @@ Two processes of one thread each. Times are CPU seconds; the last line of each p
 from __future__ import annotations
 
 import itertools
+import os
 import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
@@ -105,6 +106,9 @@ def main() -> None:
     chosen = sys.argv[1:] or list(PARTS)
     if unknown := set(chosen) - set(PARTS):
         sys.exit(f"unknown part {sorted(unknown)}: choose from {list(PARTS)}")
+    if not os.environ.get("MADCLUSTER_DATA"):
+        print("nothing to do: set MADCLUSTER_DATA to a folder with SMD, MSL and SMAP")
+        return
     for part in chosen:
         started, rows = time.perf_counter(), []
         with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
