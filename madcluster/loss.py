@@ -11,11 +11,16 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.autograd.function import FunctionCtx, once_differentiable
+from torch.linalg import vecdot
 from torch.nn.functional import cosine_similarity
+
+BLOCK = 2**17  # numbers of a block that fits a cache
 
 __all__ = [
     "cluster_divergence",
     "cosine_assignment",
+    "distance_and_cosine",
     "distance_mapping",
     "log_mean",
     "one_directed_adaptive",
@@ -81,6 +86,61 @@ def cosine_assignment(h: Tensor, centers: Tensor) -> Tensor:
     """
     cosine = cosine_similarity(h.unsqueeze(-2), centers, dim=-1, eps=1e-8)  # (b t k)
     return ((1 + cosine) / 2).clamp(0, 1)  # rounding can leave [-1, 1] by one unit
+
+
+class _Products(torch.autograd.Function):
+    """‖h − c‖², h·c and ‖h‖² for embeddings (n d) and one center (d), as (3 n).
+
+    One pass over h each way, in blocks: autograd would write (n d) about ten times.
+    """
+
+    @staticmethod
+    def forward(ctx: FunctionCtx, h: Tensor, center: Tensor) -> Tensor:
+        ctx.save_for_backward(h, center)
+        values = []
+        for rows in _blocks(h, h.shape[1]):
+            offset = rows - center
+            products = vecdot(offset, offset), rows @ center, vecdot(rows, rows)
+            values.append(torch.stack(products))
+        return torch.cat(values, 1)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor, Tensor]:
+        h, center = ctx.saved_tensors  # type: ignore[attr-defined]
+        grad_h, grad_center = torch.empty_like(h), torch.zeros_like(center)
+        blocks = (_blocks(x, h.shape[1]) for x in (h, grad.T, grad_h))
+        for rows, weights, out in zip(*blocks, strict=True):
+            distance, product, norm = weights.T
+            torch.sub(rows, center, out=out)
+            grad_center += product @ rows - 2 * distance @ out
+            out.mul_(2 * distance[:, None]).addcmul_(rows, 2 * norm[:, None])
+            out.addr_(product, center)
+        return grad_h, grad_center
+
+
+def _blocks(x: Tensor, width: int) -> tuple[Tensor, ...]:
+    """Rows in pieces that fit a cache of the CPU; all of them at once elsewhere."""
+    return x.split(max(1, BLOCK // width)) if x.device.type == "cpu" else (x,)
+
+
+def distance_and_cosine(h: Tensor, center: Tensor) -> tuple[Tensor, Tensor]:
+    """`distance_mapping` and `cosine_assignment` to one center, from one pass over the embeddings.
+
+    Parameters
+    ----------
+    h : (b t d)
+    center : (1 d)
+
+    Returns
+    -------
+    ‖h − c‖² and q, both (b t), as the two functions give them. They can be differentiated once.
+    """
+    values = _Products.apply(h.flatten(0, -2), center[0])
+    distance, product, squared = values.unflatten(1, h.shape[:-1])  # (b t)
+    # norms below 1e-8 count as that, so a zero embedding has cosine 0 and a finite gradient
+    length = squared.clamp_min(1e-16).sqrt() * center.square().sum().clamp_min(1e-16).sqrt()
+    return distance, ((1 + product / length) / 2).clamp(0, 1)
 
 
 def student_t_assignment(h: Tensor, centers: Tensor) -> Tensor:

@@ -242,6 +242,42 @@ def test_cosine_assignment_of_zero_has_a_finite_gradient():
     assert torch.isfinite(h.grad).all()
 
 
+@pytest.mark.parametrize("d", [1, 7, 512])
+def test_distance_and_cosine_are_the_two_functions_with_their_gradients(d, monkeypatch):
+    monkeypatch.setattr(loss, "BLOCK", 1000)  # several blocks, the last one not whole
+    h, center = torch.randn(3, 11, d).double(), torch.randn(1, d).double()
+    weights = torch.randn(2, 3, 11).double()
+
+    def results(function):
+        inputs = [x.clone().requires_grad_() for x in (h, center)]
+        values = torch.stack(function(*inputs))
+        (weights * values).sum().backward()
+        return [values.detach(), *(x.grad for x in inputs)]
+
+    expected = results(
+        lambda h, c: (
+            loss.distance_mapping(h, c).squeeze(-1),
+            loss.cosine_assignment(h, c).squeeze(-1),
+        )
+    )
+    for ours, theirs in zip(results(loss.distance_and_cosine), expected, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-10)
+
+
+def test_distance_and_cosine_keep_small_distances_and_survive_zeros():
+    center = torch.full((1, 3), 1000.0)
+    h = (center + torch.tensor([1e-3, 0, 0])).requires_grad_()
+    distance, q = loss.distance_and_cosine(h, center)
+    distance.sum().backward()
+    torch.testing.assert_close(h.grad, 2 * (h.detach() - center))
+    assert distance.item() == pytest.approx((h[0, 0].item() - 1000) ** 2)
+    zero = torch.zeros(1, 3, requires_grad=True)
+    _, q = loss.distance_and_cosine(zero, center)
+    q.sum().backward()
+    assert q.item() == 0.5
+    assert torch.isfinite(zero.grad).all()
+
+
 def test_student_t_assignment_sums_to_one_and_is_one_for_one_cluster():
     h = torch.randn(2, 7, 3)
     q = loss.student_t_assignment(h, torch.randn(4, 3))

@@ -140,14 +140,13 @@ class Head(nn.Module):
         return None if self.theta is None else MARGIN + (1 - 2 * MARGIN) * self.theta.sigmoid()
 
     def forward(self, h: Tensor) -> Assignment:
-        distance = loss.distance_mapping(h, self.centers).amin(-1)  # (b t)
         if self.threshold is not None:
-            q = loss.cosine_assignment(h, self.centers)  # (b t 1)
-            cluster = loss.one_directed_adaptive(q, self.threshold).squeeze(-1)
-        else:
-            q = loss.student_t_assignment(h, self.centers)  # (b t k)
-            cluster = loss.cluster_divergence(q)
-        return Assignment(distance, q, cluster)
+            distance, q = loss.distance_and_cosine(h, self.centers)  # (b t)
+            cluster = loss.one_directed_adaptive(q, self.threshold)
+            return Assignment(distance, q.unsqueeze(-1), cluster)
+        distance = loss.distance_mapping(h, self.centers).amin(-1)  # (b t)
+        q = loss.student_t_assignment(h, self.centers)  # (b t k)
+        return Assignment(distance, q, loss.cluster_divergence(q))
 
     def price(self, h: Tensor) -> Tensor | None:
         """What the guard adds to the training loss, (); None without a guard and in eval mode."""
