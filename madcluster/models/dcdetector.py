@@ -15,7 +15,7 @@ once. A sum over j of f(S) · g(T) is therefore the product of a sum over A and 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple, cast
 
 import torch
@@ -162,12 +162,21 @@ class TokenScores(NamedTuple):
         return torch.baddbmm(rest, of_key, x.mT).view(s, n, -1, n)
 
 
-def mean_map(scores: FoldedScores | TokenScores, f: Tensor, dropout: float = 0.0) -> Tensor:
-    """Attention of all heads as a mean over channels; (b c n w) → (b g n n)."""
-    c, n, w = f.shape[1:]
+def mean_map(
+    scores: FoldedScores | TokenScores,
+    f: Tensor,
+    dropout: float = 0.0,
+    embed: Callable[[Tensor], Tensor] = lambda f: f,
+) -> Tensor:
+    """Attention of all heads as a mean over channels; (b c n w) → (b g n n).
+
+    `embed` makes of values (s n w) what the scores are a function of.
+    """
+    c, n = f.shape[1:3]
+    size = c * n * len(scores.a) * max(n, scores.a.shape[-1])  # of one window at work
     maps = []
-    for block in f.split(max(1, BLOCK // (c * len(scores.a) * n * max(n, w)))):
-        attention = scores(block.flatten(0, 1)).flatten(2).softmax(1)
+    for block in f.split(max(1, BLOCK // size)):
+        attention = scores(embed(block.flatten(0, 1))).flatten(2).softmax(1)
         if dropout:
             attention = functional.dropout(attention, dropout)
         mean = attention.unflatten(0, (-1, c)).mean(1)
@@ -272,9 +281,13 @@ class DCdetector(Embedder):
             basis, position = view.embed.weight.T, view.position
             parts = zip(*(layer.folded(basis, position) for layer in layers), strict=True)
             return mean_map(FoldedScores(*map(torch.cat, parts)), f, dropout)
-        tokens = functional.dropout(view.embed(f) + view.position, self.embedding_dropout)
         parts = zip(*(layer.of_tokens() for layer in layers), strict=True)
-        return mean_map(TokenScores(*map(torch.cat, parts)), tokens, dropout)
+        return mean_map(
+            TokenScores(*map(torch.cat, parts)),
+            f,
+            dropout,
+            lambda f: functional.dropout(view.embed(f) + view.position, self.embedding_dropout),
+        )
 
     def maps(self, x: Tensor) -> list[Maps]:
         """The maps of all layers and heads, one pair for each patch size; x (b t c) as it is read.
