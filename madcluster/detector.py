@@ -18,7 +18,7 @@ from torch import nn
 from madcluster.baselines import Detector
 from madcluster.data import Scaler
 from madcluster.data.series import ScalerKind
-from madcluster.models import SCORES, Guard, Objective, Score, build
+from madcluster.models import SCORES, Guard, Head, Objective, Score, Terms, build
 from madcluster.scoring import Aggregate, score
 from madcluster.training import Config, fit, resolve_device
 
@@ -52,12 +52,18 @@ class MADCluster(Detector):
         See `madcluster.training.Config`.
     scaler : "minmax", "standard" or "none"
         Fitted on the train split.
+    clip : float, optional
+        Keep scaled values within this distance of the train range; see `madcluster.data.Scaler`.
     score : "head", "distance", "cluster", "mahalanobis", "embedder" or "product"
         See `madcluster.models.WithHead`. Without the head it is the embedder's own.
     nu : float
         Fraction of training steps outside the radius; for "soft-boundary" alone.
     threshold : float
         Where the learned threshold ν of the head starts.
+    smoothing : float
+        Label smoothing of the head's loss, in [0, 1/2].
+    terms : "both", "distance" or "cluster"
+        What the head trains on.
     outer_log : bool
         Train on the log of the head's loss, as the release does.
     guard : "none" or "variance-floor"
@@ -111,9 +117,12 @@ class MADCluster(Detector):
         validation: float = 0.2,
         patience: int = 5,
         scaler: ScalerKind = "minmax",
+        clip: float | None = None,
         score: Score = "head",
         nu: float = 0.01,
         threshold: float = 0.5,
+        smoothing: float = 0.0,
+        terms: Terms = "both",
         outer_log: bool = True,
         guard: Guard = "none",
         aggregate: Aggregate = "mean",
@@ -137,9 +146,12 @@ class MADCluster(Detector):
         self.validation = validation
         self.patience = patience
         self.scaler = scaler
+        self.clip = clip
         self.score = score
         self.nu = nu
         self.threshold = threshold
+        self.smoothing = smoothing
+        self.terms = terms
         self.outer_log = outer_log
         self.guard = guard
         self.aggregate = aggregate
@@ -147,6 +159,35 @@ class MADCluster(Detector):
         self.seed = seed
         self.device = device
         self.options = options
+
+    def check(self) -> None:
+        """Look at the arguments without any data.
+
+        Raises
+        ------
+        ValueError
+            If one is out of its range; the message names it. The options of an embedder are looked at
+            when it is built.
+        """
+        self._config()
+        Scaler(self.scaler, clip=self.clip)
+        self._checked_score()
+        Head(
+            1,
+            k=self.k,
+            objective=self.objective,
+            nu=self.nu,
+            threshold=self.threshold,
+            smoothing=self.smoothing,
+            terms=self.terms,
+            outer_log=self.outer_log,
+            guard=self.guard,
+        )
+
+    def _checked_score(self) -> Score:
+        if self.score not in SCORES:
+            raise ValueError(f"score must be one of {SCORES}, got {self.score!r}")
+        return self.score
 
     def _config(self) -> Config:
         return Config(
@@ -164,8 +205,7 @@ class MADCluster(Detector):
         )
 
     def _build(self, embedder: str | nn.Module, n_channels: int) -> None:
-        if self.score not in SCORES:
-            raise ValueError(f"score must be one of {SCORES}, got {self.score!r}")
+        self._checked_score()
         # initial weights come from the seed, and the caller's random state stays as it was
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
@@ -178,19 +218,24 @@ class MADCluster(Detector):
                 objective=self.objective,
                 nu=self.nu,
                 threshold=self.threshold,
+                smoothing=self.smoothing,
+                terms=self.terms,
                 outer_log=self.outer_log,
                 guard=self.guard,
                 score=self.score,
                 options=self.options,
             )
 
-    def _fit(self, x: np.ndarray) -> None:
+    def _fit(self, x: np.ndarray, held_out: np.ndarray | None = None) -> None:
+        """Learn from (n c); validate on `held_out` (m c), or on the tail of x."""
         config = self._config()
         if len(x) < self.window:
             raise ValueError(f"X has {len(x)} rows, less than a window of {self.window}")
-        self.scaler_ = Scaler(self.scaler).fit(x)
+        self.scaler_ = Scaler(self.scaler, clip=self.clip).fit(x)
         self._build(copy.deepcopy(self.embedder), x.shape[1])
-        self.history_ = fit(self.model_, self.scaler_.transform(x), config)
+        if held_out is not None:
+            held_out = self.scaler_.transform(held_out)
+        self.history_ = fit(self.model_, self.scaler_.transform(x), config, held_out=held_out)
 
     def _score(self, x: np.ndarray) -> np.ndarray:
         stride = self.stride if self.score_stride is None else self.score_stride
@@ -285,7 +330,7 @@ class MADCluster(Detector):
                 name.removeprefix("scaler."): tensors.pop(name).numpy()
                 for name in [name for name in tensors if name.startswith("scaler.")]
             }
-            detector.scaler_ = Scaler.from_state(detector.scaler, None, scaler)
+            detector.scaler_ = Scaler.from_state(detector.scaler, detector.clip, scaler)
             detector._build(copy.deepcopy(detector.embedder), detector.n_features_in_)
             weights = {name.removeprefix("model."): value for name, value in tensors.items()}
             detector.model_.load_state_dict(weights)

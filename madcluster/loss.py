@@ -182,7 +182,9 @@ def cluster_divergence(q: Tensor) -> Tensor:
     return -(torch.special.entr(p) + p * q.clamp_min(tiny).log()).sum(-1)
 
 
-def one_directed_adaptive(q: Tensor, threshold: Tensor | float) -> Tensor:
+def one_directed_adaptive(
+    q: Tensor, threshold: Tensor | float, *, smoothing: float = 0.0
+) -> Tensor:
     """One-directed Adaptive loss L(q, ν), elementwise.
 
     The paper writes L = −[p·log f1 + (1 − p)·log f2] with the hard label p = 1[q ≥ ν],
@@ -198,6 +200,9 @@ def one_directed_adaptive(q: Tensor, threshold: Tensor | float) -> Tensor:
     ----------
     q : any shape, values in [0, 1]
     threshold : broadcastable to `q`, values in (0, 1)
+    smoothing : float
+        σ in [0, 1/2]: the label becomes (1 − σ)·p + σ·(1 − p), and the loss (1 − σ) times the larger
+        term plus σ times the smaller one. The release smooths by 0.01.
 
     Returns
     -------
@@ -230,7 +235,8 @@ def one_directed_adaptive(q: Tensor, threshold: Tensor | float) -> Tensor:
     # log1p keeps f1 near 1, the sum of two positive terms keeps it near 0
     above = torch.where(gap < 0.5, -torch.log1p(-gap.clamp_max(0.5)), -(r + s * q).log())
     below = -rest * q.log()  # −log f2
-    return torch.where(above >= below, above, below)  # torch.maximum halves the gradient at a tie
+    hard = torch.where(above >= below, above, below)  # torch.maximum halves the gradient at a tie
+    return hard if smoothing == 0 else hard - smoothing * (above - below).abs()
 
 
 def log_mean(loss: Tensor) -> Tensor:

@@ -205,7 +205,9 @@ def _mean_loss(model: Embedder, batches: Batches, epoch: int) -> float:
     return total / len(batches.windows)
 
 
-def fit(model: Embedder, x: np.ndarray, config: Config) -> History:
+def fit(
+    model: Embedder, x: np.ndarray, config: Config, *, held_out: np.ndarray | None = None
+) -> History:
     """Train a model on a series and leave it with its best weights, in eval mode.
 
     The last `config.validation` of the rows are kept for validation; among equal losses the later
@@ -217,11 +219,13 @@ def fit(model: Embedder, x: np.ndarray, config: Config) -> History:
         Anything whose `forward(x (b t c))` returns an `Embedding` with a loss.
     x : (n c)
         The scaled train split.
+    held_out : (m c), optional
+        Rows to validate on in place of the tail of x, of which then all is trained on.
 
     Raises
     ------
     ValueError
-        If the series is shorter than a window, or the model has no loss.
+        If a series is shorter than a window, or the model has no loss.
     NonFiniteLossError
         If the loss becomes NaN or infinite.
 
@@ -230,16 +234,20 @@ def fit(model: Embedder, x: np.ndarray, config: Config) -> History:
     CollapseWarning
         If the weights that are kept give nearly the same embedding to all held-out windows.
     """
-    if x.ndim != 2 or len(x) < config.window:
-        raise ValueError(
-            f"train must be (n c) with at least one window of {config.window} rows, "
-            f"got shape {x.shape}"
-        )
+    for name, rows in (("train", x), ("held_out", held_out)):
+        if rows is not None and (rows.ndim != 2 or len(rows) < config.window):
+            raise ValueError(
+                f"{name} must be (n c) with at least one window of {config.window} rows, "
+                f"got shape {rows.shape}"
+            )
+    if held_out is None:
+        cut = split_tail(len(x), window=config.window, fraction=config.validation)
+        x, held_out = x[:cut], x[cut:]
     device = resolve_device(config.device)
     model.to(device)
     dtype = next(model.parameters()).dtype
-    series = torch.as_tensor(np.array(x), dtype=dtype, device=device)
-    cut = split_tail(len(x), window=config.window, fraction=config.validation)
+
+    train, tail = (torch.as_tensor(np.array(v), dtype=dtype, device=device) for v in (x, held_out))
 
     def batches(rows: Tensor, generator: torch.Generator | None = None) -> Batches:
         return Batches(
@@ -250,9 +258,9 @@ def fit(model: Embedder, x: np.ndarray, config: Config) -> History:
             generator=generator,
         )
 
-    shuffled = batches(series[:cut], torch.Generator().manual_seed(config.seed))
-    ordered = batches(series[:cut])
-    held_out = batches(series[cut:]) if cut < len(x) else None
+    shuffled = batches(train, torch.Generator().manual_seed(config.seed))
+    ordered = batches(train)
+    validation = batches(tail) if len(tail) else None
 
     history, best_loss, best_weights = History(), math.inf, copy.deepcopy(model.state_dict())
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
@@ -263,7 +271,7 @@ def fit(model: Embedder, x: np.ndarray, config: Config) -> History:
             model.eval()
             model.prepare(ordered, epoch)
             if epoch == 0:
-                monitor = Monitor(model, (held_out or ordered).sample(WINDOWS))
+                monitor = Monitor(model, (validation or ordered).sample(WINDOWS))
             model.train()
             sums: dict[str, float] = {}
             for step, batch in enumerate(shuffled):
@@ -277,7 +285,7 @@ def fit(model: Embedder, x: np.ndarray, config: Config) -> History:
                     sums[name] = sums.get(name, 0.0) + part.item() * len(batch)
             row = {name: total / len(shuffled.windows) for name, total in sums.items()}
             row["validation"] = (
-                row["train"] if held_out is None else _mean_loss(model, held_out, epoch)
+                row["train"] if validation is None else _mean_loss(model, validation, epoch)
             )
             row |= monitor.row()
             row |= {

@@ -226,6 +226,34 @@ def test_an_unfitted_detector_says_so(method):
         MADCluster().save("nowhere")
 
 
+def test_clip_bounds_what_leaves_the_train_range_and_survives_a_file(series, tmp_path):
+    wild = series.test.copy()
+    wild[100:110] *= 1e6
+    detector = MADCluster(clip=1.0, epochs=1, stride=20).fit(series.train)
+    free = MADCluster(epochs=1, stride=20).fit(series.train)
+    assert detector.decision_function(wild).max() < free.decision_function(wild).max()
+    detector.save(tmp_path / "d.safetensors")
+    again = MADCluster.load(tmp_path / "d.safetensors")
+    np.testing.assert_array_equal(again.decision_function(wild), detector.decision_function(wild))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"terms": "all"}, "terms must be one of"),
+        ({"smoothing": 0.6}, "smoothing must lie in"),
+        ({"clip": -1}, "clip must be positive"),
+        ({"score": "best"}, "score must be one of"),
+        ({"k": 0}, "k must be at least 1"),
+        ({"stride": 200}, "stride must not exceed"),
+    ],
+)
+def test_check_refuses_without_any_data(arguments, message):
+    MADCluster().check()
+    with pytest.raises(ValueError, match=message):
+        MADCluster(**arguments).check()
+
+
 def test_a_bad_argument_is_refused_before_training(series):
     for name, value in [("embedder", "x"), ("score", "x"), ("epochs", 0), ("scaler", "x")]:
         with pytest.raises(ValueError, match=name if name != "scaler" else "x"):

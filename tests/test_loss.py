@@ -58,6 +58,16 @@ def test_one_directed_adaptive_is_the_papers_piecewise_form(q, threshold):
     torch.testing.assert_close(ours, piecewise(q, threshold), rtol=1e-9, atol=1e-12)
 
 
+@given(st.floats(1e-6, 1), inside, st.floats(0, 0.5))
+def test_smoothing_gives_the_other_label_its_share(q, threshold, share):
+    q, threshold = torch.tensor(q).double(), torch.tensor(threshold).double()
+    s = (1 - threshold ** (1 - threshold)) / (1 - threshold)
+    terms = sorted([-(1 - s * (1 - q)).log().item(), -(1 - threshold).item() * q.log().item()])
+    expected = (1 - share) * terms[1] + share * terms[0]
+    ours = loss.one_directed_adaptive(q, threshold, smoothing=share)
+    assert ours.item() == pytest.approx(expected, rel=1e-9, abs=1e-12)
+
+
 @given(similarity, similarity, inside)
 def test_one_directed_adaptive_decreases_in_q(q1, q2, threshold):
     low, high = sorted([q1, q2])

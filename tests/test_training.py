@@ -111,6 +111,34 @@ def test_the_test_of_the_tail_sees_no_training_row():
     assert min(low for training, low, _ in seen if not training) == 300
 
 
+def test_rows_to_validate_on_can_be_given_and_all_of_train_is_trained_on():
+    tail = series(seed=1)
+    given = fit(small(), series(), CONFIG, held_out=tail)
+    assert given.epochs[0]["validation"] != fit(small(), series(), CONFIG).epochs[0]["validation"]
+    again = fit(small(), series(), CONFIG, held_out=tail + 5)
+    assert given.epochs[0]["train"] == again.epochs[0]["train"]
+    assert given.epochs[0]["validation"] < again.epochs[0]["validation"]
+    with pytest.raises(ValueError, match=r"held_out must be .* window of 20 rows"):
+        fit(small(), series(), CONFIG, held_out=tail[:10])
+
+
+@pytest.mark.parametrize("terms", ["distance", "cluster", "both"])
+def test_the_head_trains_on_the_terms_it_is_asked_for(terms):
+    model = small(terms=terms, outer_log=False).train()
+    out = model(torch.as_tensor(series())[None, :20])
+    expected = {"distance": 0.0, "cluster": 0.0} | (
+        out.parts if terms == "both" else {terms: out.parts[terms]}
+    )
+    assert out.loss.item() == pytest.approx(float(expected["distance"] + expected["cluster"]))
+
+
+def test_smoothing_is_for_training_alone():
+    hard, smooth = small().eval(), small(smoothing=0.3).eval()
+    x = torch.as_tensor(series())[None, :20]
+    torch.testing.assert_close(hard(x).score, smooth(x).score)
+    assert hard.train()(x).loss.item() > smooth.train()(x).loss.item()
+
+
 def test_history_holds_every_part():
     history = fit(small(), series(), CONFIG)
     frame = history.frame()

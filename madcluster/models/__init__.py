@@ -13,7 +13,7 @@ from madcluster.models.beatgan import BeatGAN
 from madcluster.models.contract import ContractError, check_embedder
 from madcluster.models.dcdetector import DCdetector
 from madcluster.models.deepsvdd import DeepSVDD
-from madcluster.models.madcluster import SCORES, Guard, Head, Objective, Score, WithHead
+from madcluster.models.madcluster import SCORES, Guard, Head, Objective, Score, Terms, WithHead
 from madcluster.models.omnianomaly import OmniAnomaly
 from madcluster.models.thoc import THOC
 from madcluster.models.usad import USAD
@@ -36,6 +36,7 @@ __all__ = [
     "OmniAnomaly",
     "PlainEmbedder",
     "Score",
+    "Terms",
     "WithHead",
     "as_embedder",
     "build",
@@ -78,6 +79,8 @@ def build(
     objective: Objective = "one-class",
     nu: float = 0.01,
     threshold: float = 0.5,
+    smoothing: float = 0.0,
+    terms: Terms = "both",
     outer_log: bool = True,
     guard: Guard = "none",
     score: Score = "head",
@@ -121,6 +124,8 @@ def build(
         objective=objective,
         nu=nu,
         threshold=threshold,
+        smoothing=smoothing,
+        terms=terms,
         outer_log=outer_log,
         guard=guard,
     )

@@ -21,6 +21,7 @@ __all__ = [
     "Head",
     "Objective",
     "Score",
+    "Terms",
     "WithHead",
     "variance_floor",
 ]
@@ -28,6 +29,7 @@ __all__ = [
 Objective = Literal["one-class", "soft-boundary"]
 Score = Literal["head", "distance", "cluster", "mahalanobis", "embedder", "product"]
 Guard = Literal["none", "variance-floor"]
+Terms = Literal["both", "distance", "cluster"]
 SCORES: tuple[Score, ...] = get_args(Score)
 
 MARGIN = 1e-6  # the threshold stays this far from 0 and 1, also where a float32 sigmoid saturates
@@ -84,6 +86,11 @@ class Head(nn.Module):
     threshold : float
         Where the learned threshold starts, in (0, 1). It is bounded: ν = sigmoid(θ), kept off the
         ends, so no step of an optimizer can carry it out of (0, 1).
+    smoothing : float
+        Label smoothing of the One-directed Adaptive loss, in [0, 1/2]; the release has 0.01. For
+        training alone: the score is that of the hard label.
+    terms : "both", "distance" or "cluster"
+        Train on D + L, or on one of the two alone.
     outer_log : bool
         Train on log(mean(D + L)), as the release does, or on mean(D + L).
     guard : "none" or "variance-floor"
@@ -107,6 +114,8 @@ class Head(nn.Module):
         objective: Objective = "one-class",
         nu: float = 0.01,
         threshold: float = 0.5,
+        smoothing: float = 0.0,
+        terms: Terms = "both",
         outer_log: bool = True,
         guard: Guard = "none",
     ) -> None:
@@ -121,7 +130,12 @@ class Head(nn.Module):
             raise ValueError(f"nu must lie in (0, 1), got {nu}")
         if guard not in get_args(Guard):
             raise ValueError(f"guard must be one of {get_args(Guard)}, got {guard!r}")
+        if terms not in get_args(Terms):
+            raise ValueError(f"terms must be one of {get_args(Terms)}, got {terms!r}")
+        if not 0 <= smoothing <= 0.5:
+            raise ValueError(f"smoothing must lie in [0, 0.5], got {smoothing}")
         self.d, self.k, self.objective, self.nu, self.outer_log = d, k, objective, nu, outer_log
+        self.terms, self.smoothing = terms, smoothing
         self.guard = guard
         self.centers = nn.Parameter(torch.randn(k, d))
         self.theta: nn.Parameter | None = None
@@ -142,7 +156,8 @@ class Head(nn.Module):
     def forward(self, h: Tensor) -> Assignment:
         if self.threshold is not None:
             distance, q = loss.distance_and_cosine(h, self.centers)  # (b t)
-            cluster = loss.one_directed_adaptive(q, self.threshold)
+            smoothing = self.smoothing if self.training else 0.0
+            cluster = loss.one_directed_adaptive(q, self.threshold, smoothing=smoothing)
             return Assignment(distance, q.unsqueeze(-1), cluster)
         distance = loss.distance_mapping(h, self.centers).amin(-1)  # (b t)
         q = loss.student_t_assignment(h, self.centers)  # (b t k)
@@ -159,7 +174,8 @@ class Head(nn.Module):
         distance = a.distance
         if self.objective == "soft-boundary":
             distance = loss.soft_boundary(distance, self.squared_radius, self.nu)
-        total = distance + a.cluster  # (b t)
+        parts = {"distance": distance, "cluster": a.cluster, "both": distance + a.cluster}
+        total = parts[self.terms]  # (b t)
         return loss.log_mean(total) if self.outer_log else total.mean()
 
     @torch.no_grad()
