@@ -7,10 +7,12 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from madcluster.data import Series, segments
+from madcluster.statistics import Ranks
 
 __all__ = [
     "ANOMALY",
@@ -20,6 +22,8 @@ __all__ = [
     "SCORE",
     "SIGNAL",
     "THRESHOLD",
+    "plot_differences",
+    "plot_ranks",
     "plot_scores",
     "plot_series",
     "shade",
@@ -91,4 +95,61 @@ def plot_scores(
         ax.set_yticks([])
     axes[-1, 0].set_xlabel("time step")
     axes[-1, 0].set_xlim(0, len(labels) - 1)
+    return fig
+
+
+def plot_differences(compared: pd.DataFrame, label: str, *, ax: Axes | None = None) -> Axes:
+    """Mean differences with their intervals, one line each; a table of `statistics.compare`.
+
+    Filled where the interval leaves out zero.
+    """
+    if ax is None:
+        _, ax = plt.subplots(figsize=(6.5, 0.8 + 0.28 * len(compared)))
+    for place, (_, row) in enumerate(compared[::-1].iterrows()):
+        clear = row["lower"] > 0 or row["upper"] < 0
+        ax.plot([row["lower"], row["upper"]], [place, place], color=MADCLUSTER, lw=1.5)
+        fill = MADCLUSTER if clear else "white"
+        ax.plot(row["mean"], place, "o", color=MADCLUSTER, markerfacecolor=fill)
+    names = [
+        " ".join(map(str, n)) if isinstance(n, tuple) else str(n) for n in compared.index[::-1]
+    ]
+    ax.set_yticks(range(len(names)), names)
+    ax.axvline(0, color=SCORE, lw=0.8)
+    ax.set_xlabel(label)
+    ax.margins(y=0.08)
+    return ax
+
+
+def plot_ranks(ranks: Ranks) -> Figure:
+    """Critical-difference diagram: mean ranks, and bars over those that are not told apart."""
+    mean, n = ranks.mean, len(ranks.mean)
+    rows = (n + 1) // 2
+    groups: list[tuple[float, float]] = []
+    for first in mean:
+        last = max(r for r in mean if r - first <= ranks.critical_difference)
+        if last > first and not any(a <= first and last <= b for a, b in groups):
+            groups.append((first, last))
+    fig, ax = plt.subplots(figsize=(6.5, 1.0 + 0.2 * (rows + len(groups))))
+    low, high = np.floor(mean.min()), np.ceil(mean.max())
+    top = 0.5 + 0.5 * len(groups)
+    for place, (name, rank) in enumerate(mean.items()):
+        best = place < rows
+        depth = top + 0.9 * (place if best else n - 1 - place) + 0.5
+        end = low - 0.1 if best else high + 0.1
+        ax.plot([rank, rank, end], [0, depth, depth], color=SCORE, lw=0.8, clip_on=False)
+        side = "right" if best else "left"
+        ax.text(end, depth, f" {name} ", ha=side, va="center", fontsize=8)
+    for level, (first, last) in enumerate(groups):
+        ax.plot([first - 0.03, last + 0.03], [0.5 + 0.5 * level] * 2, color=SIGNAL, lw=3)
+    ax.plot([low, low + ranks.critical_difference], [-2, -2], color=THRESHOLD, lw=2, clip_on=False)
+    note = f"critical difference {ranks.critical_difference:.2f} ({ranks.entities} entities)"
+    ax.text(low + ranks.critical_difference, -2, f"  {note}", va="center", fontsize=8)
+    ax.set_ylim(top + 0.9 * rows, -0.01)
+    ax.set_xlim(low, high)
+    ax.xaxis.set_ticks_position("top")
+    ax.set_xticks(np.arange(low, high + 1))
+    ax.set_yticks([])
+    for side in ("left", "right", "bottom"):
+        ax.spines[side].set_visible(False)
+    ax.spines["top"].set_visible(True)
     return fig
