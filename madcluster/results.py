@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 import platform
 import tempfile
@@ -32,15 +33,21 @@ def provenance(
     }
 
 
-def write_result(frame: pd.DataFrame, name: str, *, folder: Path = FOLDER) -> Path:
-    """Write `name`.csv, under another name first, so that a half-written table is never read."""
+def write_result(
+    frame: pd.DataFrame, name: str, *, compress: bool = False, folder: Path = FOLDER
+) -> Path:
+    """Write `name`.csv, or `name`.csv.gz, under another name first: no half of a table is ever read.
+
+    The same table always gives the same bytes.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=folder, suffix=".part")
     try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
-            frame.to_csv(file, index=False, lineterminator="\n")
+        content = frame.to_csv(index=False, lineterminator="\n").encode()
+        with os.fdopen(handle, "wb") as file:
+            file.write(gzip.compress(content, mtime=0) if compress else content)
         Path(temporary).chmod(0o644)
-        target = folder / f"{name}.csv"
+        target = folder / (f"{name}.csv.gz" if compress else f"{name}.csv")
         Path(temporary).replace(target)
     finally:
         Path(temporary).unlink(missing_ok=True)
@@ -55,8 +62,8 @@ def read_result(name: str, *, folder: Path = FOLDER) -> pd.DataFrame:
     MissingResultError
         If there is no such table, as where the package is installed without the book.
     """
-    path = folder / f"{name}.csv"
-    if not path.exists():
-        there = ", ".join(sorted(p.stem for p in folder.glob("*.csv"))) or "none"
-        raise MissingResultError(f"no table {name!r} under {folder}; there are: {there}")
-    return pd.read_csv(path)
+    for path in (folder / f"{name}.csv", folder / f"{name}.csv.gz"):
+        if path.exists():
+            return pd.read_csv(path)
+    there = ", ".join(sorted(p.name.split(".")[0] for p in folder.glob("*.csv*"))) or "none"
+    raise MissingResultError(f"no table {name!r} under {folder}; there are: {there}")
