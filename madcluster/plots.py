@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -12,7 +13,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from madcluster.data import Series, segments
-from madcluster.statistics import Ranks
+
+if TYPE_CHECKING:  # which needs statsmodels
+    from madcluster.statistics import Ranks
 
 __all__ = [
     "ANOMALY",

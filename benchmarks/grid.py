@@ -1,0 +1,232 @@
+"""The runs of chapters 13 and 14: python benchmarks/grid.py [part …] [--jobs 2]
+
+They need $MADCLUSTER_DATA with MSL, SMAP, SMD and PSM_excerpt.
+
+Stopped at any moment it goes on where it was; the table of a part is written from what is there.
+Parts, in this order by default:
+
+pilot      how the loss on held-out train rows falls, and what it costs -> pilot.csv
+main       seven embedders with and without head, and the baselines, on all entities, seed 0; seeds 1
+           and 2 on all of MSL, 8 machines of SMD and 16 channels of SMAP -> benchmark.csv.gz
+release    the same on MSL by the release's protocol, with the released wiring
+           -> benchmark_release.csv.gz
+components distance, clustering, both; as published with DeepSVDD -> knobs.csv.gz
+clusters   k = 1 ... 10 -> knobs.csv.gz
+knobs      one setting at a time -> knobs.csv.gz
+
+    python benchmarks/grid.py row benchmark 17      does row 17 of a table again and prints both
+
+Entities with three seeds were chosen before any result: sorted by name, at equal distances.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import sys
+import time
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from joblib import Parallel, delayed
+
+from madcluster import MADCluster
+from madcluster.baselines import BASELINES
+from madcluster.benchmark import (
+    METRICS,
+    RELEASED,
+    Run,
+    collect,
+    cpu_settings,
+    entities_of,
+    execute,
+    grid,
+    restore,
+    run_all,
+    run_of,
+    series_of,
+)
+from madcluster.models import EMBEDDERS
+from madcluster.results import MissingResultError, provenance, read_result, write_result
+
+RUNS = Path(__file__).parents[1] / "_runs"  # one small file each; not in git
+DATASETS = ("MSL", "SMAP", "SMD", "PSM_excerpt")
+ALL = (*EMBEDDERS, *BASELINES)
+SEEDS = {"MSL": 27, "SMD": 8, "SMAP": 16}  # entities with three seeds
+
+
+def spread(names: Sequence[str], n: int) -> list[str]:
+    """n of the sorted names at equal distances."""
+    return [sorted(names)[i * len(names) // n] for i in range(n)]
+
+
+def chosen() -> dict[str, list[str]]:
+    return {dataset: spread(entities_of(dataset), n) for dataset, n in SEEDS.items()}
+
+
+def train_only(run: Run) -> list[dict[str, Any]]:
+    """Epochs of a training; the test split is not looked at."""
+    torch.set_num_threads(1)
+    series = series_of(run.dataset, run.entity)
+    detector = MADCluster(run.embedder, head=run.head, seed=run.seed, **run.settings)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        detector.fit(series.train)
+    return [
+        {
+            "dataset": run.dataset,
+            "entity": run.entity,
+            "embedder": run.embedder,
+            "head": run.head,
+            "batch": run.settings["batch_size"],
+            "options": json.dumps(run.settings["options"]),
+            "epoch": row["epoch"],
+            "validation": float(f"{row['validation']:.5g}"),
+            "seconds": round(row["seconds"], 3),
+        }
+        for row in detector.history_.epochs
+    ]
+
+
+def pilot(jobs: int) -> None:
+    """Twenty epochs on the first entity of three data sets, in batches of 16 and 64."""
+
+    def settings(batch: int) -> Callable[[str, str], dict[str, Any]]:
+        longer = {"epochs": 20, "patience": 20, "batch_size": batch}
+        return lambda dataset, embedder: cpu_settings(dataset, embedder) | longer
+
+    first = {dataset: entities_of(dataset)[:1] for dataset in DATASETS[:3]}
+    runs = [
+        run
+        for batch in (16, 64)
+        for run in grid(list(first), list(EMBEDDERS), entities=first, settings=settings(batch))
+    ]
+    rows = Parallel(jobs)(delayed(train_only)(run) for run in runs)
+    table = pd.DataFrame([row for part in rows for row in part])
+    write_result(table.assign(**provenance()), "pilot")
+
+
+def main_runs() -> list[Run]:
+    repeated = [name for name in ALL if name in EMBEDDERS or name == "random"]
+    return grid(DATASETS, ALL, settings=cpu_settings) + grid(
+        list(SEEDS), repeated, entities=chosen(), seeds=(1, 2), settings=cpu_settings
+    )
+
+
+def release_runs() -> list[Run]:
+    return grid(["MSL"], [*ALL, RELEASED], protocol="release", settings=cpu_settings)
+
+
+def deepsvdd(variant: str, heads: Sequence[bool] = (True,), **changes: Any) -> list[Run]:
+    """DeepSVDD with other settings than those of the benchmark, on the entities with three seeds."""
+
+    def settings(dataset: str, embedder: str) -> Mapping[str, Any]:
+        return {**cpu_settings(dataset, embedder), **changes}
+
+    return grid(
+        list(SEEDS),
+        ["deepsvdd"],
+        entities=chosen(),
+        heads=heads,
+        variant=variant,
+        settings=settings,
+    )
+
+
+def components() -> list[Run]:
+    runs = deepsvdd("fixed center", heads=(False,))
+    for terms, score in (("distance", "distance"), ("cluster", "cluster"), ("both", "head")):
+        runs += deepsvdd(f"terms={terms}", terms=terms, score=score)
+    return runs
+
+
+def clusters() -> list[Run]:
+    return [run for k in range(1, 11) for run in deepsvdd(f"k={k}", k=k)]
+
+
+KNOBS: dict[str, Sequence[object]] = {
+    "threshold": (0.1, 0.3, 0.7, 0.9),
+    "smoothing": (0.01, 0.1),
+    "window": (25, 50, 200),
+    "score": ("distance", "cluster", "mahalanobis"),
+    "scaler": ("standard",),
+    "clip": (1.0, 4.0),
+    "outer_log": (False,),
+    "objective": ("soft-boundary",),
+}
+
+
+def knobs() -> list[Run]:
+    runs = deepsvdd("default", heads=(False, True))
+    for name, values in KNOBS.items():
+        heads = (False, True) if name in ("window", "scaler", "clip") else (True,)
+        for value in values:
+            runs += deepsvdd(f"{name}={value}", heads=heads, **{name: value})
+    return runs
+
+
+PARTS = {
+    "main": (main_runs, "benchmark"),
+    "release": (release_runs, "benchmark_release"),
+    "components": (components, "knobs"),
+    "clusters": (clusters, "knobs"),
+    "knobs": (knobs, "knobs"),
+}
+
+
+def write(name: str) -> pd.DataFrame:
+    """A table of the book from the files that are there."""
+    runs = {
+        run.key: run for make, table in PARTS.values() if table == name for run in make()
+    }  # each once
+    table = collect(list(runs.values()), RUNS)
+    write_result(table, name, compress=True)
+    share = len(table) / len(runs)
+    print(f"{name}: {len(table)} of {len(runs)} runs ({share:.0%})", flush=True)
+    return table
+
+
+def again(name: str, number: int) -> None:
+    """Do a row of a table once more."""
+    row = read_result(name).iloc[number]
+    new = execute(run_of(row))
+    both = pd.DataFrame({"table": row[list(METRICS)], "again": {m: new[m] for m in METRICS}})
+    print(row[["dataset", "entity", "embedder", "head", "seed", "protocol", "variant"]].to_string())
+    print(both.to_string())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("part", nargs="*", default=list(PARTS))
+    parser.add_argument("--jobs", type=int, default=2)
+    arguments = parser.parse_args()
+    if not os.environ.get("MADCLUSTER_DATA"):
+        print("nothing to do: set MADCLUSTER_DATA to a folder with MSL, SMAP, SMD and PSM_excerpt")
+        return
+    if arguments.part[0] == "row":
+        again(arguments.part[1], int(arguments.part[2]))
+        return
+    if unknown := set(arguments.part) - {"pilot", *PARTS}:
+        sys.exit(f"unknown part {sorted(unknown)}: choose from pilot, {', '.join(PARTS)}")
+    for name in dict.fromkeys(table for _, table in PARTS.values()):
+        with contextlib.suppress(MissingResultError):
+            restore(read_result(name), RUNS)  # go on from the committed table
+    for part in arguments.part:
+        if part == "pilot":
+            pilot(arguments.jobs)
+            continue
+        make, table = PARTS[part]
+        started = time.monotonic()
+        run_all(make(), RUNS, jobs=arguments.jobs, report=lambda line: print(line, flush=True))
+        print(f"{part}: {time.monotonic() - started:.0f} s", flush=True)
+        write(table)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,630 @@
+"""Many runs, one small file each: stopped at any moment, a benchmark goes on where it was.
+
+runs = grid(["MSL"], ["deepsvdd", "pca_error"], seeds=range(3), settings=cpu_settings)
+table = run_all(runs, "results", jobs=2)
+summary(table)
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import json
+import logging
+import math
+import os
+import platform
+import re
+import subprocess
+import tempfile
+import time
+import traceback
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, fields
+from functools import lru_cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+import pandas as pd
+import torch
+from joblib import Parallel, delayed, parallel_config
+from joblib.externals.loky.process_executor import TerminatedWorkerError
+
+from madcluster import release
+from madcluster.baselines import BASELINES, Detector
+from madcluster.data import Series, entities, load, synthetic, windows
+from madcluster.detector import MADCluster
+from madcluster.metrics import evaluate
+from madcluster.models import EMBEDDERS
+
+__all__ = [
+    "DATASETS",
+    "EMBEDDER_NAMES",
+    "ForeignResultWarning",
+    "Protocol",
+    "Run",
+    "collect",
+    "cpu_settings",
+    "entities_of",
+    "execute",
+    "grid",
+    "restore",
+    "run_all",
+    "run_of",
+    "series_of",
+    "summary",
+]
+
+log = logging.getLogger(__name__)
+
+FORMAT = 1  # of a result file
+Protocol = Literal["honest", "release"]
+DATASETS = ("synthetic", "MSL", "SMAP", "SMD", "PSM", "PSM_excerpt")
+RELEASED = "dcdetector_released"  # the released wiring, see `madcluster.release`
+EMBEDDER_NAMES = (*EMBEDDERS, RELEASED, *BASELINES)
+METRICS = tuple(evaluate([0, 0, 1], [0.0, 1.0, 2.0]))
+
+
+class ForeignResultWarning(UserWarning):
+    """A file in the folder of results is damaged or belongs to something else; it is not used."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """One detector, fitted on one entity with one seed.
+
+    Attributes
+    ----------
+    dataset, entity : str
+        As `series_of` takes them.
+    embedder : str
+        A Base Embedder, a baseline of `madcluster.baselines`, or "dcdetector_released".
+    head : bool
+        With the MADCluster head. Baselines have none.
+    seed : int
+    protocol : "honest" or "release"
+        "honest": one label per step, validation on the tail of train, metrics of the raw score.
+        "release": one label per window at its first step, validation on the test split, range metrics
+        of thresholded scores; see `madcluster.release`.
+    variant : str
+        A name for the settings, for tables.
+    settings : dict
+        Further arguments of `MADCluster`, or of the baseline.
+
+    Raises
+    ------
+    ValueError
+        If a value is not one of the allowed ones, or a setting is unknown; the message names both.
+    """
+
+    dataset: str
+    entity: str
+    embedder: str
+    head: bool = False
+    seed: int = 0
+    protocol: Protocol = "honest"
+    variant: str = "default"
+    settings: Mapping[str, Any] = field(default_factory=dict, hash=False)
+
+    def __post_init__(self) -> None:
+        _one_of("dataset", self.dataset, DATASETS)
+        _one_of("embedder", self.embedder, EMBEDDER_NAMES)
+        _one_of("protocol", self.protocol, get_args(Protocol))
+        if self.head and self.embedder in BASELINES:
+            raise ValueError(f"{self.embedder} is a baseline and takes no head")
+        known = _settings(self.embedder)
+        if unknown := set(self.settings) - known:
+            raise ValueError(
+                f"unknown settings {sorted(unknown)} for {self.embedder}: choose from {sorted(known)}"
+            )
+        if not isinstance(self.seed, int) or isinstance(self.seed, bool):
+            raise ValueError(f"seed must be an integer, got {self.seed!r}")
+        if not isinstance(self.head, bool):
+            raise ValueError(f"head must be True or False, got {self.head!r}")
+        if self.embedder not in BASELINES:
+            MADCluster(head=self.head, seed=self.seed, **self.settings).check()
+
+    @property
+    def key(self) -> str:
+        """Name of its file: readable, and different for runs that differ in anything."""
+        digest = hashlib.sha256(_canonical(asdict(self)).encode()).hexdigest()[:12]
+        head = "+head" if self.head else ""
+        name = f"{self.dataset}_{self.entity}_{self.embedder}{head}_{self.variant}_{self.protocol}"
+        return re.sub(r"[^\w.+-]", "-", f"{name}_s{self.seed}_{digest}")
+
+
+def _one_of(name: str, value: object, allowed: Iterable[object]) -> None:
+    if value not in (allowed := list(allowed)):
+        raise ValueError(f"{name} must be one of {allowed}, got {value!r}")
+
+
+@lru_cache
+def _settings(embedder: str) -> frozenset[str]:
+    """Arguments of a detector that a run does not name itself."""
+    arguments = inspect.signature(BASELINES.get(embedder, MADCluster)).parameters
+    return frozenset(arguments) - {"embedder", "head", "seed"}
+
+
+def _canonical(value: object) -> str:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"))
+
+
+# --- what is to be run ----------------------------------------------------------------------------
+
+
+def entities_of(dataset: str, root: str | os.PathLike[str] | None = None) -> tuple[str, ...]:
+    """Names of the series in a data set; "synthetic" has four plants made on the spot."""
+    _one_of("dataset", dataset, DATASETS)
+    if dataset == "synthetic":
+        return tuple(f"plant-{i}" for i in range(4))
+    return tuple(entities(dataset, root))
+
+
+def series_of(dataset: str, entity: str, root: str | os.PathLike[str] | None = None) -> Series:
+    """A series by data set and entity, as `madcluster.load`, or a synthetic plant."""
+    if dataset != "synthetic":
+        return load(dataset, entity, root)
+    _one_of("entity", entity, entities_of(dataset))
+    return synthetic(n_train=2000, n_test=2000, seed=int(entity.removeprefix("plant-")))
+
+
+def grid(
+    datasets: Sequence[str],
+    embedders: Sequence[str],
+    *,
+    entities: Mapping[str, Sequence[str]] | None = None,
+    heads: Sequence[bool] = (False, True),
+    seeds: Iterable[int] = (0,),
+    protocol: Protocol = "honest",
+    variant: str = "default",
+    settings: Mapping[str, Any] | Callable[[str, str], Mapping[str, Any]] | None = None,
+    root: str | os.PathLike[str] | None = None,
+) -> list[Run]:
+    """All combinations, seed by seed, so that a whole table is there early.
+
+    Parameters
+    ----------
+    datasets, embedders
+        Names; a baseline counts as an embedder without head.
+    entities : mapping, optional
+        Data set → entities. All of a data set that is not named.
+    settings : mapping or function of (data set, embedder), optional
+        Further arguments of the detectors; baselines take those that they know.
+
+    Raises
+    ------
+    ValueError
+        For names that do not exist, with those that do; for an empty grid.
+    """
+    chosen = {}
+    for dataset in datasets:
+        there = entities_of(dataset, root)
+        chosen[dataset] = list((entities or {}).get(dataset, there))
+        for entity in chosen[dataset]:
+            _one_of(f"entity of {dataset}", entity, there)
+    runs = []
+    for seed in seeds:
+        for dataset in datasets:
+            for embedder in embedders:
+                _one_of("embedder", embedder, EMBEDDER_NAMES)
+                given = settings(dataset, embedder) if callable(settings) else settings or {}
+                if embedder in BASELINES:
+                    given = {name: given[name] for name in given if name in _settings(embedder)}
+                for head in heads if embedder not in BASELINES else (False,):
+                    runs += [
+                        Run(
+                            dataset=dataset,
+                            entity=entity,
+                            embedder=embedder,
+                            head=head,
+                            seed=seed,
+                            protocol=protocol,
+                            variant=variant,
+                            settings=given,
+                        )
+                        for entity in chosen[dataset]
+                    ]
+    if not runs:
+        raise ValueError(
+            "the grid is empty: datasets, embedders, heads and seeds need a value each"
+        )
+    return runs
+
+
+# Widths for two cores without a GPU, by the pilot (`python benchmarks/grid.py pilot`); published ones
+# are the defaults of the embedders. DeepSVDD is small as it is.
+CPU_OPTIONS: dict[str, dict[str, Any]] = {
+    "deepsvdd": {},
+    "usad": {"width": 256},
+    "beatgan": {"n_layers": 4},
+    "omnianomaly": {"d": 64, "n_flows": 5},
+    "thoc": {"d": 32},
+    "anomaly_transformer": {"d": 64, "d_ff": 64, "n_heads": 2, "n_layers": 2},
+    "dcdetector": {"d": 64},
+    RELEASED: {"d": 64},
+}
+
+
+def cpu_settings(dataset: str, embedder: str) -> dict[str, Any]:
+    """The short protocol of chapter 13: narrow networks, and windows at a distance.
+
+    SMD's series are ten times as long as the others, so its windows are taken five times as far apart.
+    """
+    if embedder in BASELINES:
+        return {}
+    stride = 50 if dataset == "SMD" else 10
+    return {
+        "stride": stride,
+        "epochs": 10,
+        "batch_size": 16,
+        "lr": 1e-3,
+        "options": CPU_OPTIONS[embedder],
+    }
+
+
+# --- one run --------------------------------------------------------------------------------------
+
+
+def execute(run: Run, root: str | os.PathLike[str] | None = None) -> dict[str, Any]:
+    """Fit and score, without any file.
+
+    Returns
+    -------
+    A row: dataset, entity, embedder, head, seed, protocol; the 11 metrics of `evaluate`; what the data,
+    the training and the score were; cost; variant and settings. Seconds are those of the CPU that the
+    process used.
+    """
+    series = series_of(run.dataset, run.entity, root)
+    detector = _detector(run, series.train.shape[1])
+    honest = run.protocol == "honest"
+    started = time.process_time(), time.perf_counter()
+    if honest or not isinstance(detector, MADCluster):
+        detector.fit(series.train)
+    else:
+        detector._fit(series.train, held_out=series.test)
+    fitted = time.process_time()
+    if honest:
+        scores = detector.decision_function(series.test)
+        found = evaluate(series.labels, scores)
+    else:
+        scores = _window_scores(detector, series.test, _window(run))
+        found = release.evaluate(series.labels, scores, window=_window(run))
+    scored = time.process_time(), time.perf_counter()
+    return {
+        "dataset": run.dataset,
+        "entity": run.entity,
+        "embedder": run.embedder,
+        "head": run.head,
+        "seed": run.seed,
+        "protocol": run.protocol,
+        **{name: _number(found[name]) for name in METRICS},
+        "f1_train_quantile": _f1_of_train_quantile(detector, series, scores) if honest else None,
+        "anomalous": _number(series.anomaly_ratio),
+        "n_train": len(series.train),
+        "n_test": len(series.test),
+        "n_channels": series.train.shape[1],
+        "distinct_scores": len(np.unique(scores)),
+        **_training(detector),
+        "fit_seconds": _number(fitted - started[0]),
+        "score_seconds": _number(scored[0] - fitted),
+        "wall_seconds": _number(scored[1] - started[1]),
+        "variant": run.variant,
+        "settings": _canonical(dict(run.settings)),
+    }
+
+
+def _number(value: float) -> float | None:
+    """Six digits; what is no number is none in the file."""
+    return float(f"{value:.6g}") if math.isfinite(value) else None
+
+
+def _detector(run: Run, n_channels: int) -> Detector:
+    settings = dict(run.settings)
+    if run.embedder in BASELINES:
+        if "seed" in inspect.signature(BASELINES[run.embedder]).parameters:
+            settings["seed"] = run.seed
+        return BASELINES[run.embedder](**settings)
+    if run.embedder != RELEASED:
+        return MADCluster(run.embedder, head=run.head, seed=run.seed, **settings)
+    options = settings.pop("options", None) or {}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(run.seed)
+        model = release.ReleasedWiring(n_channels, window=_window(run), head=run.head, **options)
+    return MADCluster(model, head=False, seed=run.seed, **settings)
+
+
+def _window(run: Run) -> int:
+    return int(run.settings.get("window", 100)) if run.embedder not in BASELINES else 100
+
+
+def _window_scores(detector: Detector, x: np.ndarray, window: int) -> np.ndarray:
+    """One score per window, at its first step; (m c) → (m − window + 1,)."""
+    if not isinstance(detector, MADCluster):
+        return windows(detector.decision_function(x)[:, None], window).mean((1, 2))
+    stride = detector.stride if detector.score_stride is None else detector.score_stride
+    scaled = detector.scaler_.transform(x)
+    return release.window_scores(detector.model_, scaled, window=window, stride=stride)
+
+
+def _training(detector: Detector) -> dict[str, Any]:
+    """What a network's training was; none of it for a baseline."""
+    if not isinstance(detector, MADCluster):
+        return dict.fromkeys(("parameters", "epochs", "best_epoch", "variance_ratio", "threshold"))
+    best = detector.history_.epochs[detector.history_.best_epoch]
+    return {
+        "parameters": sum(p.numel() for p in detector.model_.parameters()),
+        "epochs": len(detector.history_.epochs),
+        "best_epoch": detector.history_.best_epoch,
+        "variance_ratio": _number(best.get("variance_ratio", math.nan)),
+        "threshold": _number(best.get("threshold", math.nan)),
+    }
+
+
+def _f1_of_train_quantile(detector: Detector, series: Series, scores: np.ndarray) -> float | None:
+    """F1 at a threshold that no label has chosen."""
+    predicted = scores > detector.threshold_
+    both = int((predicted & series.labels).sum())
+    return _number(2 * both / (int(predicted.sum()) + int(series.labels.sum())))
+
+
+# --- many runs ------------------------------------------------------------------------------------
+
+
+def _path(folder: Path, run: Run) -> Path:
+    return folder / f"{run.key}.json"
+
+
+def _write(record: dict[str, Any], path: Path) -> None:
+    """Whole or not at all; a checksum tells what a full disk or a crash has left of it."""
+    content = _canonical(record)
+    digest = hashlib.sha256(content.encode()).hexdigest()
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".part")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(f"{digest}\n{content}\n")
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).replace(path)
+    finally:
+        Path(temporary).unlink(missing_ok=True)
+
+
+def _read(path: Path, run: Run) -> dict[str, Any] | None:
+    """The record of a run; None, with a warning, if the file is anything else."""
+    try:
+        digest, content = path.read_text(encoding="utf-8").split("\n", 1)
+        content = content.removesuffix("\n")
+        if hashlib.sha256(content.encode()).hexdigest() != digest:
+            raise ValueError("its checksum is wrong")
+        record = json.loads(content)
+        if record["format"] != FORMAT or record["run"] != json.loads(_canonical(asdict(run))):
+            raise ValueError("it belongs to another run or version")
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        warnings.warn(
+            f"{path} is not used, the run is done again: {error}",
+            ForeignResultWarning,
+            stacklevel=3,
+        )
+        return None
+    return record
+
+
+def _attempt(run: Run, root: str | os.PathLike[str] | None, source: str) -> dict[str, Any]:
+    """The record of a run, also of one that fails."""
+    torch.set_num_threads(1)
+    os.environ["MADCLUSTER_PROGRESS"] = "0"
+    record: dict[str, Any] = {"format": FORMAT, "run": json.loads(_canonical(asdict(run)))}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a collapse is in the row
+        try:
+            row = execute(run, root) | {"commit": source, **_provenance()}
+            return record | {"status": "done", "row": row}
+        except Exception as error:
+            last = traceback.format_exception(error)[-3:]
+            text = f"{type(error).__name__}: {error}"
+            return record | {"status": "failed", "error": text, "traceback": "".join(last)}
+
+
+@lru_cache
+def _provenance() -> dict[str, str]:
+    packages = ", ".join(f"{name} {version(name)}" for name in ("madcluster", "torch", "numpy"))
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.machine()
+    return {
+        "versions": f"Python {platform.python_version()}, {packages}",
+        "machine": f"{platform.system()} {device}, {os.cpu_count()} cores, 1 thread per run",
+    }
+
+
+def _commit() -> str:
+    """Commit of the package's checkout, with a + where the package was changed since."""
+    folder = Path(__file__).parent
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(
+            ["git", *arguments], cwd=folder, capture_output=True, text=True, check=True
+        ).stdout.strip()
+
+    try:
+        changed = git("status", "--porcelain", "--", ".")
+        return git("rev-parse", "--short=12", "HEAD") + ("+" if changed else "")
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
+def run_all(
+    runs: Sequence[Run],
+    out: str | os.PathLike[str],
+    *,
+    jobs: int = 1,
+    scheduler: str | None = None,
+    retry: bool = False,
+    root: str | os.PathLike[str] | None = None,
+    report: Callable[[str], None] = log.info,
+) -> pd.DataFrame:
+    """Do what is not done yet, and return the rows of all.
+
+    Parameters
+    ----------
+    runs : sequence of Run
+    out : folder
+        One file per run. Files of finished runs are used; damaged and foreign ones are reported and
+        written anew. Whatever stops the call, runs whose file is there are not lost.
+    jobs : int
+        Processes on this machine, one thread each. They share a GPU where there is one.
+    scheduler : str, optional
+        Address of a Dask scheduler, such as "tcp://host:8786": runs go to its workers, which need the
+        package and the data. Results come back here; no common disk is needed.
+    retry : bool
+        Do failed runs again. Otherwise they stay failed, with their error.
+    root : folder, optional
+        Where the data sets lie; see `madcluster.load`.
+    report : function of a line of text
+        Told now and then how far it is.
+
+    Returns
+    -------
+    A row per run, in the order of `runs`, as `collect` gives it.
+
+    Raises
+    ------
+    RuntimeError
+        If worker processes die again and again without finishing a run.
+    ImportError
+        If a scheduler is named and `distributed` is not installed.
+    """
+    if not isinstance(jobs, int) or jobs < 1:
+        raise ValueError(f"jobs must be a positive integer, got {jobs!r}")
+    folder = Path(out)
+    folder.mkdir(parents=True, exist_ok=True)
+    todo = {run.key: run for run in runs}  # each once
+    for key, run in list(todo.items()):
+        record = _read(_path(folder, run), run)
+        if record is not None and not (retry and record["status"] == "failed"):
+            del todo[key]
+    if todo:
+        _work(list(todo.values()), folder, jobs, scheduler, root, report)
+    return collect(runs, folder)
+
+
+def _work(
+    todo: list[Run],
+    folder: Path,
+    jobs: int,
+    scheduler: str | None,
+    root: str | os.PathLike[str] | None,
+    report: Callable[[str], None],
+) -> None:
+    started, n, source = time.monotonic(), len(todo), _commit()
+    every = max(1, n // 20)
+    failed = 0
+    while todo:
+        left = {run.key: run for run in todo}
+        try:
+            with _workers(scheduler):
+                records = Parallel(jobs, batch_size=1, return_as="generator_unordered")(
+                    delayed(_attempt)(run, root, source) for run in todo
+                )
+                for record in records:
+                    run = left.pop(Run(**record["run"]).key)
+                    _write(record, _path(folder, run))
+                    if record["status"] == "failed":
+                        failed += 1
+                        report(f"{run.key} failed: {record['error']}")
+                    done = n - len(left)
+                    if done % every == 0 or not left:
+                        seconds = time.monotonic() - started
+                        report(f"{done} of {n} runs in {seconds:.0f} s, {failed} failed")
+        except TerminatedWorkerError as error:
+            if len(left) == len(todo):
+                raise RuntimeError(
+                    f"worker processes die and no run gets done ({len(left)} are left, first "
+                    f"{todo[0].key}): take fewer jobs if memory is short, then call again"
+                ) from error
+            report(f"a worker process died; {len(left)} runs go on")
+        todo = list(left.values())
+
+
+@contextmanager
+def _workers(scheduler: str | None) -> Iterator[None]:
+    if scheduler is None:
+        yield
+        return
+    from distributed import Client
+
+    with Client(scheduler), parallel_config(backend="dask"):
+        yield
+
+
+def collect(runs: Sequence[Run], out: str | os.PathLike[str]) -> pd.DataFrame:
+    """Rows of the runs that have a file, without running anything.
+
+    Finished rows are those of `execute` with `commit`, `versions` and `machine`; the columns `status`
+    ("done" or "failed") and `error` come last. A failed run has no metrics.
+    """
+    rows = []
+    for run in runs:
+        record = _read(_path(Path(out), run), run)
+        if record is None:
+            continue
+        name = {f.name: getattr(run, f.name) for f in fields(run)}
+        row = record.get("row") or name | {"settings": _canonical(dict(run.settings))}
+        rows.append(row | {"status": record["status"], "error": record.get("error")})
+    return pd.DataFrame(rows)
+
+
+def restore(table: pd.DataFrame, out: str | os.PathLike[str]) -> int:
+    """Write the files of a table's finished rows where there are none, to go on from it elsewhere.
+
+    Returns
+    -------
+    How many were written.
+    """
+    folder = Path(out)
+    folder.mkdir(parents=True, exist_ok=True)
+    written = 0
+    for row in table[table["status"] == "done"].to_dict("records"):
+        run = run_of(row)
+        if _path(folder, run).exists():
+            continue
+        values = {name: None if pd.isna(value) else value for name, value in row.items()}
+        for name in ("status", "error"):
+            values.pop(name)
+        record = {"format": FORMAT, "run": json.loads(_canonical(asdict(run)))}
+        _write(record | {"status": "done", "row": values}, _path(folder, run))
+        written += 1
+    return written
+
+
+def run_of(row: Mapping[str, Any]) -> Run:
+    """The run that a row of a table came from; `execute` it to have the row again."""
+    names = [f.name for f in fields(Run) if f.name != "settings"]
+    values = {name: row[name] for name in names}
+    values |= {"head": bool(row["head"]), "seed": int(row["seed"])}
+    return Run(**values, settings=json.loads(row["settings"]))
+
+
+def summary(
+    table: pd.DataFrame, *, by: Sequence[str] = ("dataset", "embedder", "head")
+) -> pd.DataFrame:
+    """Means over entities, each entity a mean over its seeds; failed runs are counted, not averaged.
+
+    Returns
+    -------
+    Index `by`; the 11 metrics, `fit_seconds`, `entities`, `seeds` (the least of any entity), `failed`.
+    """
+    by = list(by)
+    columns = [*METRICS, "fit_seconds"]
+    done = table[table["status"] == "done"]
+    of_entity = done.groupby([*by, "entity"])[columns].mean()
+    result = of_entity.groupby(by).mean()
+    seeds = done.groupby([*by, "entity"])["seed"].nunique().groupby(by)
+    failed = table["status"].eq("failed").groupby([table[name] for name in by]).sum()
+    return result.assign(
+        entities=seeds.size(), seeds=seeds.min(), failed=failed.reindex(result.index)
+    )

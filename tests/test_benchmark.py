@@ -1,0 +1,345 @@
+"""Runs, their files, and what stops them."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.metrics import average_precision_score
+
+from madcluster import benchmark
+from madcluster.baselines import PCAError
+from madcluster.benchmark import METRICS, ForeignResultWarning, Run, grid, run_all, run_of, summary
+
+PLANT = {"synthetic": ["plant-0", "plant-1"]}
+QUICK = {"epochs": 1, "stride": 50, "window": 50, "batch_size": 32, "options": {"d": 4}}
+TIMES = ["fit_seconds", "score_seconds", "wall_seconds"]
+
+
+def quick(**changes):
+    arguments = {"entities": PLANT, "settings": QUICK, **changes}
+    return grid(["synthetic"], ["deepsvdd", "random", "pca_error"], **arguments)
+
+
+def test_a_grid_is_every_combination_seed_by_seed_and_baselines_have_no_head():
+    runs = quick(seeds=(0, 1))
+    assert len(runs) == 2 * 2 * (2 + 1 + 1)
+    assert [run.seed for run in runs] == sorted(run.seed for run in runs)
+    assert not any(run.head for run in runs if run.embedder != "deepsvdd")
+    assert len({run.key for run in runs}) == len(runs)
+    assert runs[0].settings == QUICK
+    assert runs[-1].settings == {}
+
+
+def test_settings_can_depend_on_data_set_and_embedder():
+    runs = quick(settings=lambda dataset, embedder: {"window": len(embedder)})
+    assert runs[0].settings == {"window": len("deepsvdd")}
+    assert runs[-1].settings == {}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"entities": {"synthetic": ["plant-9"]}}, "entity of synthetic must be one of.*plant-3"),
+        ({"settings": {"epoch": 1}}, "unknown settings.*epoch.*epochs"),
+        ({"settings": {"objective": "one-clas"}}, "objective must be one of.*soft-boundary"),
+        ({"settings": {"epochs": 0}}, "epochs must be a positive integer, got 0"),
+        ({"settings": {"stride": 101}}, "stride must not exceed"),
+        ({"seeds": ("0",)}, "seed must be an integer"),
+        ({"protocol": "fair"}, "protocol must be one of.*honest.*release"),
+        ({"heads": ()}, "grid is empty"),
+    ],
+)
+def test_wrong_values_fail_at_once_with_what_is_allowed(changes, message):
+    if changes.get("heads") == ():
+        with pytest.raises(ValueError, match=message):
+            grid(["synthetic"], ["deepsvdd"], heads=())
+        return
+    with pytest.raises(ValueError, match=message):
+        quick(**changes)
+
+
+@pytest.mark.parametrize(
+    ("datasets", "embedders", "message"),
+    [
+        (["MLS"], ["deepsvdd"], "dataset must be one of.*'MSL'.*got 'MLS'"),
+        (["synthetic"], ["deepsvd"], "embedder must be one of.*'deepsvdd'.*got 'deepsvd'"),
+    ],
+)
+def test_unknown_names_are_answered_with_the_known_ones(datasets, embedders, message):
+    with pytest.raises(ValueError, match=message):
+        grid(datasets, embedders)
+
+
+def test_a_baseline_takes_no_head():
+    with pytest.raises(ValueError, match="takes no head"):
+        Run(dataset="synthetic", entity="plant-0", embedder="pca_error", head=True)
+
+
+def test_a_row_holds_what_the_detector_gives():
+    run = Run(dataset="synthetic", entity="plant-2", embedder="pca_error")
+    series = benchmark.series_of("synthetic", "plant-2")
+    scores = PCAError().fit(series.train).decision_function(series.test)
+    row = benchmark.execute(run)
+    assert list(row)[:6] == ["dataset", "entity", "embedder", "head", "seed", "protocol"]
+    assert tuple(row)[6:17] == METRICS
+    assert row["aupr"] == pytest.approx(average_precision_score(series.labels, scores), rel=1e-5)
+    assert row["anomalous"] == pytest.approx(series.labels.mean(), rel=1e-5)
+    assert row["parameters"] is None
+
+
+def test_a_table_is_as_its_runs_and_can_be_made_again_from_any_row(tmp_path):
+    runs = quick()
+    table = run_all(runs, tmp_path)
+    assert (table["status"] == "done").all()
+    assert [run_of(row) for _, row in table.iterrows()] == runs
+    again = benchmark.execute(run_of(table.iloc[2]))
+    for name in METRICS:
+        assert again[name] == table[name][2]
+    assert table["commit"].str.len().min() > 6
+    assert table["versions"].str.contains("torch").all()
+
+
+def test_finished_runs_are_not_done_again(tmp_path, monkeypatch):
+    first = run_all(quick(), tmp_path)
+
+    def never(*arguments):
+        raise AssertionError("ran again")
+
+    monkeypatch.setattr(benchmark, "_attempt", never)
+    pd.testing.assert_frame_equal(run_all(quick(), tmp_path), first)
+
+
+def test_two_processes_give_the_rows_of_one(tmp_path):
+    one = run_all(quick(), tmp_path / "one")
+    two = run_all(quick(), tmp_path / "two", jobs=2)
+    pd.testing.assert_frame_equal(one.drop(columns=TIMES), two.drop(columns=TIMES))
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda text: "",
+        lambda text: text[: len(text) // 2],
+        lambda text: text.replace("0.", "1.", 1),
+        lambda text: "not json at all",
+        lambda text: "\x00" * 500,
+    ],
+    ids=["empty", "half", "altered", "foreign", "zeros"],
+)
+def test_damaged_files_are_reported_and_done_again(tmp_path, damage):
+    run = Run(dataset="synthetic", entity="plant-0", embedder="l2_norm")
+    first = run_all([run], tmp_path)
+    path = tmp_path / f"{run.key}.json"
+    path.write_text(damage(path.read_text()))
+    with pytest.warns(ForeignResultWarning, match=r"l2_norm.*done again"):
+        second = run_all([run], tmp_path)
+    pd.testing.assert_frame_equal(first.drop(columns=TIMES), second.drop(columns=TIMES))
+
+
+def test_a_file_of_another_run_is_not_trusted(tmp_path):
+    run = Run(dataset="synthetic", entity="plant-0", embedder="l2_norm")
+    other = Run(dataset="synthetic", entity="plant-1", embedder="l2_norm")
+    table = run_all([run, other], tmp_path)
+    (tmp_path / f"{run.key}.json").write_bytes((tmp_path / f"{other.key}.json").read_bytes())
+    with pytest.warns(ForeignResultWarning, match="another run"):
+        again = run_all([run, other], tmp_path)
+    assert list(again["entity"]) == list(table["entity"])
+
+
+def test_a_failure_is_a_failure_and_never_a_zero(tmp_path):
+    broken = {**QUICK, "lr": 1e30, "scaler": "none"}
+    runs = quick(settings=broken)
+    told = []
+    table = run_all(runs, tmp_path, report=told.append)
+    failed = table[table["status"] == "failed"]
+    assert set(failed["embedder"]) == {"deepsvdd"}
+    assert failed["error"].str.contains("NonFiniteLossError").all()
+    assert failed[list(METRICS)].isna().all().all()
+    assert any("failed" in line for line in told)
+    means = summary(table)
+    assert ("synthetic", "pca_error", False) in means.index
+    assert ("synthetic", "deepsvdd", False) not in means.index
+
+
+def test_failed_runs_are_done_again_on_demand(tmp_path, monkeypatch):
+    run = Run(dataset="synthetic", entity="plant-0", embedder="l2_norm")
+    with monkeypatch.context() as patch:
+        patch.setattr(benchmark, "execute", lambda *_: 1 / 0)
+        assert run_all([run], tmp_path)["error"][0] == "ZeroDivisionError: division by zero"
+    assert run_all([run], tmp_path)["status"][0] == "failed"
+    assert run_all([run], tmp_path, retry=True)["status"][0] == "done"
+
+
+def test_a_full_disk_loses_only_what_was_not_written(tmp_path, monkeypatch):
+    runs, written = quick(), []
+
+    def write(record, path, _write=benchmark._write):
+        if len(written) == 2:
+            raise OSError(28, "No space left on device")
+        written.append(path)
+        _write(record, path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(benchmark, "_write", write)
+        with pytest.raises(OSError, match="No space"):
+            run_all(runs, tmp_path)
+    assert len(benchmark.collect(runs, tmp_path)) == 2
+    assert len(run_all(runs, tmp_path)) == len(runs)
+    assert not list(tmp_path.glob("*.part"))
+
+
+def test_the_release_protocol_scores_windows_and_validates_on_the_test_split(tmp_path):
+    table = run_all(quick(protocol="release"), tmp_path)
+    assert (table["status"] == "done").all(), table["error"].dropna().tolist()
+    honest = run_all(quick(), tmp_path)
+    assert (table["f1_score"] != honest["f1_score"]).all()
+    assert table["f1_train_quantile"].isna().all()
+
+
+def test_the_released_wiring_is_an_embedder_by_name(tmp_path):
+    options = {"d": 8, "n_layers": 1, "patch_sizes": [5]}
+    settings = {**QUICK, "options": options}
+    runs = grid(["synthetic"], ["dcdetector_released"], entities=PLANT, settings=settings)
+    table = run_all(runs, tmp_path)
+    assert (table["status"] == "done").all(), table["error"].dropna().tolist()
+    assert table["distinct_scores"].min() > 2
+
+
+def test_summary_is_a_mean_over_entities_of_means_over_seeds():
+    rows = [
+        ("a", 0, 0.1),
+        ("a", 1, 0.3),
+        ("b", 0, 0.6),
+    ]
+    table = pd.DataFrame(
+        [
+            {"dataset": "x", "entity": e, "embedder": "m", "head": False, "seed": s}
+            | dict.fromkeys(METRICS, v)
+            | {"fit_seconds": 1.0, "status": "done"}
+            for e, s, v in rows
+        ]
+    )
+    means = summary(table).iloc[0]
+    assert means["VUS_PR"] == pytest.approx(0.4)
+    assert (means["entities"], means["seeds"], means["failed"]) == (2, 1, 0)
+
+
+CHILD = """
+import sys
+from madcluster.benchmark import grid, run_all
+import json
+runs = grid(["synthetic"], ["deepsvdd", "random", "pca_error"], seeds=range(9),
+            entities={"synthetic": ["plant-0", "plant-1"]}, settings=json.loads(sys.argv[2]))
+run_all(runs, sys.argv[1], jobs=int(sys.argv[3]))
+"""
+
+
+def test_ten_kills_change_no_row(tmp_path):
+    """The process group is killed at random moments; then a last call goes on to the end."""
+    runs = quick(seeds=range(9))
+    expected = run_all(runs, tmp_path / "whole")
+    out, rng, settings = tmp_path / "killed", random.Random(0), json.dumps(QUICK)
+    counts = []
+    for turn in range(10):
+        command = [sys.executable, "-c", CHILD, str(out), settings, "2" if turn % 2 else "1"]
+        child = subprocess.Popen(
+            command, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        enough = len(list(out.glob("*.json"))) + rng.randint(0, 2)
+        deadline = time.monotonic() + 120
+        while len(list(out.glob("*.json"))) < enough:
+            assert time.monotonic() < deadline
+            assert child.poll() is None, "ended before it was killed"
+            time.sleep(0.01)
+        time.sleep(rng.random() * 0.2)
+        os.killpg(child.pid, signal.SIGKILL)
+        child.wait()
+        counts.append(len(list(out.glob("*.json"))))
+    assert counts == sorted(counts)
+    assert 0 < counts[-1] < len(runs)
+    table = run_all(runs, out)
+    pd.testing.assert_frame_equal(table.drop(columns=TIMES), expected.drop(columns=TIMES))
+
+
+def test_a_worker_that_dies_costs_its_run_only(tmp_path, monkeypatch):
+    """Workers that are killed are replaced; the rows are the same."""
+    runs = quick(seeds=range(4))
+    expected = run_all(runs, tmp_path / "whole")
+    killed, told = [], []
+
+    def write(record, path, _write=benchmark._write):
+        _write(record, path)
+        if len(killed) < 2 and len(list(path.parent.glob("*.json"))) % 5 == 0:
+            children = subprocess.run(
+                ["pgrep", "-f", "-P", str(os.getpid()), "loky"], capture_output=True, text=True
+            ).stdout.split()
+            os.kill(int(children[-1]), signal.SIGKILL)
+            killed.append(children[-1])
+
+    monkeypatch.setattr(benchmark, "_write", write)
+    table = run_all(runs, tmp_path / "out", jobs=2, report=told.append)
+    assert killed
+    assert any("worker process died" in line for line in told)
+    pd.testing.assert_frame_equal(table.drop(columns=TIMES), expected.drop(columns=TIMES))
+
+
+def test_a_dask_cluster_gives_the_same_rows_although_a_worker_dies(tmp_path):
+    distributed = pytest.importorskip("distributed")
+    runs = quick(seeds=range(4))
+    expected = run_all(runs, tmp_path / "whole")
+    with distributed.LocalCluster(
+        n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None
+    ) as cluster:
+        pids = [worker.pid for worker in cluster.workers.values()]
+        killed = []
+
+        def kill_one(line):
+            if not killed:
+                os.kill(pids[0], signal.SIGKILL)
+                killed.append(pids[0])
+
+        table = run_all(
+            runs, tmp_path / "out", scheduler=cluster.scheduler_address, report=kill_one
+        )
+    assert killed
+    pd.testing.assert_frame_equal(table.drop(columns=TIMES), expected.drop(columns=TIMES))
+
+
+def test_a_table_can_be_gone_on_from_in_another_place(tmp_path, monkeypatch):
+    runs = quick()
+    table = run_all(runs, tmp_path / "here")
+    table.to_csv(tmp_path / "t.csv", index=False)
+    read = pd.read_csv(tmp_path / "t.csv")
+    assert benchmark.restore(read, tmp_path / "there") == len(runs)
+    assert benchmark.restore(read, tmp_path / "there") == 0
+    monkeypatch.setattr(benchmark, "_attempt", None)
+    again = run_all(runs, tmp_path / "there")
+    pd.testing.assert_frame_equal(again, table, check_dtype=False)
+
+
+def test_the_short_protocol_is_taken_by_every_embedder():
+    for name in benchmark.EMBEDDER_NAMES:
+        run = grid(["synthetic"], [name], heads=(False,), settings=benchmark.cpu_settings)[0]
+        detector = benchmark._detector(run, 4)
+        assert type(detector).__name__ != "MADCluster" or detector.stride <= detector.window
+
+
+@pytest.mark.parametrize("jobs", [0, -1, 1.5, "2"])
+def test_jobs_must_be_a_positive_integer(tmp_path, jobs):
+    with pytest.raises(ValueError, match="jobs must be a positive integer"):
+        run_all(quick(), tmp_path, jobs=jobs)
+
+
+def test_scores_are_finite_and_settings_survive_a_file(tmp_path):
+    table = run_all(quick(), tmp_path)
+    table.to_csv(tmp_path / "t.csv", index=False)
+    back = pd.read_csv(tmp_path / "t.csv")
+    assert [run_of(row) for _, row in back.iterrows()] == quick()
+    assert np.isfinite(back[list(METRICS)].to_numpy(float)).all()
