@@ -2,6 +2,7 @@
 # make test   lint, types, tests
 # make lab    JupyterLab on the notebooks
 # make benchmark   timings of the package against its peers; writes book/results
+# make runs   the runs of chapters 13 and 14, hours of two cores; goes on where it was stopped
 # make clean  remove what was built (not the environment; `make distclean` does)
 
 PYTHON ?= python3
@@ -13,7 +14,7 @@ JOBS ?= 2
 export OMP_NUM_THREADS ?= 1
 export MADCLUSTER_PROGRESS ?= 0
 
-.PHONY: book test lab benchmark clean distclean
+.PHONY: book test lab benchmark runs clean distclean
 
 book: $(VENV)/.installed
 	rm -rf _build/stage _build/html
@@ -31,7 +32,10 @@ lab: $(VENV)/.installed
 	MADCLUSTER_PROGRESS=1 $(BIN)/jupyter lab book
 
 benchmark: $(VENV)/.installed
-	for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
+	for name in fit metrics embedders runner; do $(BIN)/python benchmarks/$$name.py || exit 1; done
+
+runs: $(VENV)/.installed
+	$(BIN)/python benchmarks/grid.py --jobs $(JOBS)
 
 $(VENV)/.installed: requirements.txt requirements-no-deps.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11) and \
