@@ -4,19 +4,25 @@ The released code itself is not run here: what it computes is written out where 
 are facts about its files.
 """
 
+import csv
+import json
 import math
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score
 from torch import nn
 from vus.metrics import get_metrics
 
-from madcluster import MADCluster, metrics, synthetic
-from madcluster.models import Embedder, Embedding, check_embedder
+from madcluster import MADCluster, loss, metrics, synthetic
+from madcluster.data import entities, load
+from madcluster.models import Embedder, Embedding, Head, check_embedder
 from madcluster.release import (
     ReleasedWiring,
+    clustering_loss,
     evaluate,
     window_labels,
     window_scores,
@@ -200,16 +206,16 @@ def literal(model, x):
 def test_loss_gradient_and_score_are_the_released_formulas(monkeypatch):
     monkeypatch.setattr("madcluster.release.DROPOUT", 0.0)
     model, x = wiring().double(), batch().double()
-    loss, score = literal(model, x)
+    value, score = literal(model, x)
     own = [model.detector.tokens.conv.weight, model.center, model.threshold]
-    expected = torch.autograd.grad(loss, own)
+    expected = torch.autograd.grad(value, own, retain_graph=True)
     out = model(x)
-    torch.testing.assert_close(out.loss, loss)
+    torch.testing.assert_close(out.loss, value)
     torch.testing.assert_close(out.score, score[:, None].expand(6, WINDOW))
     torch.testing.assert_close(torch.autograd.grad(out.loss, own, retain_graph=True), expected)
-    torch.testing.assert_close(model.eval()(x).loss, loss)
+    torch.testing.assert_close(model.eval()(x).loss, value)
     plain = wiring(outer_log=False).double()(x).loss
-    torch.testing.assert_close(plain, loss.exp() - 1e-8)
+    torch.testing.assert_close(plain, value.exp() - 1e-8)
 
 
 def test_the_whole_loss_is_that_of_the_head_and_of_the_maps():
@@ -275,3 +281,285 @@ def test_it_survives_saving_and_loading(tmp_path):
     again = MADCluster.load(tmp_path / "own", embedder=wiring(4))
     scores = detector.decision_function(series.test)
     assert np.array_equal(scores, again.decision_function(series.test))
+
+
+# --- evidence: what is trained --------------------------------------------------------------------
+
+
+def test_the_released_target_is_one_for_every_q_and_has_no_gradient():
+    q = torch.rand(4, WINDOW, 1, dtype=torch.float64).requires_grad_()
+    weight = q**2 / q.sum((0, 1))
+    p = weight / weight.sum(2, keepdim=True)
+    assert torch.equal(p, torch.ones_like(p))
+    torch.manual_seed(0)
+    (gradient,) = torch.autograd.grad((p * torch.randn_like(p)).sum(), q)
+    assert gradient.abs().max() < 1e-12
+
+
+@pytest.mark.parametrize("threshold", [0.3, 0.5, 0.8])
+def test_f1_is_used_below_the_threshold_too(threshold):
+    q = torch.linspace(0.01, 1, 100, dtype=torch.float64)
+    s = (1 - threshold ** (1 - threshold)) / (1 - threshold)
+    log_f1 = (1 - s * (1 - q)).log()
+    torch.testing.assert_close(clustering_loss(q, threshold, 0.0), -q.log() - log_f1)
+    ours = loss.one_directed_adaptive(q, threshold)
+    below = q < threshold
+    torch.testing.assert_close(ours[~below], -log_f1[~below])
+    assert (ours[below] > -log_f1[below]).all()
+
+
+@pytest.mark.parametrize("threshold", [0.9, 0.99, 0.999])
+def test_a_late_gradient_stays_and_the_threshold_matters_little(threshold):
+    q = torch.linspace(0.01, 1, 100, dtype=torch.float64).requires_grad_()
+    released, ours = clustering_loss(q, threshold), loss.one_directed_adaptive(q, threshold)
+    pulls = [-torch.autograd.grad(value.sum(), q)[0] * q for value in (released, ours)]
+    assert 1 <= pulls[0].min() <= pulls[0].max() < 1 + 1.1 * (1 - threshold)
+    assert pulls[1].max() < 1.1 * (1 - threshold)
+    # for the release a threshold of 1 would change next to nothing: −log q remains
+    assert (released / -q.log())[:-1].max() < 1 + 1.1 * (1 - threshold)
+
+
+def test_a_raw_threshold_passes_one():
+    q = torch.rand(64, generator=torch.Generator().manual_seed(0))
+    threshold = nn.Parameter(torch.tensor([0.5]))
+    optimizer = torch.optim.Adam([threshold], lr=1e-2)
+    for _ in range(200):
+        optimizer.zero_grad()
+        clustering_loss(q, threshold).mean().backward()
+        optimizer.step()
+    assert threshold.item() > 1.5
+
+
+def test_clustering_the_tokens_reaches_no_parameter_of_the_maps():
+    model, x = wiring().eval(), batch()  # in eval mode the loss is that of the head alone
+    head = Head(model.d)  # nor does ours, put on the same tokens
+    for value, beside in (
+        (model(x).loss, {"center", "threshold"}),
+        (model(x).score.sum(), {"center", "threshold"}),
+        (head.objective_of(head(model(x).h)), set()),
+    ):
+        model.zero_grad()
+        value.backward()
+        reached = {name for name, p in model.named_parameters() if p.grad is not None}
+        assert reached == {"detector.tokens.conv.weight"} | beside
+
+
+def released_parameters(c, *, d=256, n_layers=3, window=100, patch_sizes=(2, 5, 10)):
+    """Parameters of the released network by layer, and which of them its forward uses."""
+    linear = d * d + d
+    used = {
+        "tokens": 3 * c * d,
+        "tokens of patches": sum(3 * (p + window // p) * d for p in patch_sizes),
+        "queries and keys": n_layers * 2 * linear,
+        "center and threshold": d + 1,
+    }
+    unused = {
+        "values and output projections": n_layers * 2 * linear,
+        "layer norms": n_layers * 2 * d + 2 * d,
+        "projection to the channels": d * c + c,
+    }
+    return used, unused
+
+
+@pytest.mark.parametrize("c", [55, 25, 38])
+def test_no_loss_reaches_45_percent_of_the_released_parameters(c):
+    used, unused = (sum(part.values()) for part in released_parameters(c))
+    assert unused / (used + unused) == pytest.approx(0.45, abs=0.005)
+    # what is used is counted in ours: without the bias of the keys, which has no gradient
+    model = ReleasedWiring(c, window=100)
+    ours = sum(p.numel() for p in model.parameters()) - model.detector.out.weight.numel()
+    assert ours == used - 3 * 256
+
+
+def test_the_released_score_of_dcdetector_is_one_over_the_window():
+    torch.manual_seed(0)
+    model = ReleasedWiring(38, window=100, head=False).eval()
+    x = torch.randn(64, 100, 38)
+    x[::2, 50] *= 50
+    with torch.no_grad():
+        score, discrepancy = model(x).score[:, 0], model.detector(x).score
+    assert discrepancy.std() > 1  # what the softmax was taken of is far from constant
+    assert (score - 0.01).abs().max() < 4 * torch.finfo(torch.float32).eps * 0.01
+    assert score.std() < 2e-9
+    assert len(score.unique()) < 10
+
+
+def released_epochs(losses, *, patience=5, min_delta=1e-5):
+    """Epochs until the released rule for stopping early says so."""
+    best, bad = losses[0], 0
+    for epoch, value in enumerate(losses[1:], start=2):
+        best, bad = (value, 0) if value < best - min_delta else (best, bad + 1)
+        if bad == patience:
+            return epoch
+    return len(losses)
+
+
+def test_a_loss_that_is_always_zero_stops_at_the_sixth_epoch():
+    model = wiring(head=False)
+    values = []
+    for seed in range(30):
+        model.train(seed % 2 == 0)
+        values.append(model(batch(seed=seed)).loss.item())
+    assert values == [0] * 30
+    assert released_epochs(values) == 6
+    assert released_epochs([1 / epoch for epoch in range(1, 31)]) == 30
+
+
+# --- evidence: how it is evaluated ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("window", [1, 50, 100])
+def test_an_event_grows_by_up_to_a_window_less_one(window):
+    labels = np.zeros(1000, dtype=bool)
+    labels[400:410] = True
+    grown = window_labels(labels, window)
+    assert np.flatnonzero(grown)[[0, -1]].tolist() == [400 - window + 1, 409]
+    labels[0] = True  # at the start there is nothing to grow into
+    assert window_labels(labels, window).sum() == grown.sum() + 1
+
+
+def test_the_released_threshold_is_an_oracle():
+    labels, _ = rows()
+    truth = window_labels(labels, 50)
+    scores = np.random.default_rng(1).random(len(truth))  # knows nothing
+    found = evaluate(labels, scores, window=50)["f1_score"]
+    share = truth.mean()
+    assert found >= 2 * share / (1 + share) - 1e-12
+    for quantile in (0.5, 0.9, 0.95, 0.99):
+        predicted = scores > np.quantile(scores, quantile)
+        assert found > 2 * (predicted & truth).sum() / (predicted.sum() + truth.sum())
+
+
+def toy(seed, found=10, noise=1.0):
+    """Ten events of 20 in 6,000 rows, and scores of windows that see the first `found` of them."""
+    rng = np.random.default_rng(seed)
+    labels, starts = np.zeros(6000, dtype=bool), np.linspace(300, 5700, 10).astype(int)
+    scores = rng.normal(0, noise, 6000 - 99)
+    for i, start in enumerate(starts):
+        labels[start : start + 20] = True
+        scores[start - 99 : start + 20] += i < found
+    return labels, scores, rng
+
+
+def test_vus_of_the_prediction_is_below_that_of_the_score():
+    pairs = []
+    for seed in range(10):
+        labels, scores, _ = toy(seed, noise=0.5)
+        honest = metrics.vus_score(window_labels(labels, 100), scores)
+        released = evaluate(labels, scores)
+        pairs.append([honest.pr, released["VUS_PR"], honest.roc, released["VUS_ROC"]])
+    pr, pr_released, roc, roc_released = np.transpose(pairs)
+    assert (pr > pr_released).all()
+    assert (roc > roc_released).all()
+    assert np.mean(pr - pr_released) > 0.1
+
+
+def test_random_flags_can_beat_a_detector_that_is_right_about_three_events_of_ten():
+    runs = []
+    for seed in range(10):
+        labels, scores, rng = toy(seed, found=3, noise=0.1)
+        truth, flags = window_labels(labels, 100), rng.random(len(scores)) < 0.8
+        with pytest.warns(UserWarning, match="2 distinct values"):
+            by_chance = metrics.range_auc_score(truth, flags).roc
+        released, of_score = evaluate(labels, scores), metrics.range_auc_score(truth, scores).roc
+        runs.append([by_chance, released["R_AUC_ROC"], of_score, released["precision"]])
+    by_chance, of_prediction, of_score, precision = np.mean(runs, axis=0)
+    assert of_prediction < by_chance < of_score
+    assert precision > 0.95
+
+
+def test_no_alarm_at_all_can_reach_a_range_auc_of_one():
+    labels = np.zeros(481, dtype=int)
+    labels[[99, 240, 381]] = 1  # three rows; as windows the events lie 41 steps apart
+    with pytest.warns(UserWarning, match="1 distinct value"):
+        found = evaluate(labels, np.zeros(382))
+    assert (found["R_AUC_ROC"], found["R_AUC_PR"]) == (1, 1)
+    assert found["Affiliation_Recall"] == 0
+
+
+# --- evidence: what is read -----------------------------------------------------------------------
+
+
+def test_a_table_without_a_header_loses_its_first_row_when_one_is_expected(tmp_path):
+    path = tmp_path / "machine.txt"
+    np.savetxt(path, np.arange(12.0).reshape(4, 3), delimiter=",")
+    assert len(pd.read_csv(path)) == 3
+    assert len(np.loadtxt(path, delimiter=",")) == 4
+
+
+def test_a_header_costs_one_row_per_split_of_every_real_machine(data_root):
+    lengths = {}
+    with (Path(__file__).parent / "golden" / "entities.csv").open(newline="") as file:
+        for row in csv.DictReader(file):
+            lengths[row["entity"]] = {"train": row["train_rows"], "test": row["test_rows"]}
+    for machine in entities("SMD", data_root):
+        for split, n in lengths[machine].items():
+            path = data_root / "SMD" / split / f"{machine}.txt"
+            assert len(pd.read_csv(path, usecols=[0])) == int(n) - 1
+    # first rows hold no anomaly, so no event is lost with them
+    assert not any(
+        labels_of("SMD", machine, data_root)[0] for machine in entities("SMD", data_root)
+    )
+
+
+def nasa_row(root, dataset, entity):
+    """Labels of a channel from the first of its rows in the table, the one that the release uses."""
+    with (root / dataset / "labeled_anomalies.csv").open(newline="") as file:
+        row = next(row for row in csv.DictReader(file) if row["chan_id"] == entity)
+    labels = np.zeros(int(row["num_values"]), dtype=bool)
+    for first, last in json.loads(row["anomaly_sequences"]):
+        labels[first : last + 1] = True
+    return labels
+
+
+def test_the_second_row_of_p_2_is_ignored(data_root):
+    first, union = nasa_row(data_root, "SMAP", "P-2"), load("SMAP", "P-2", data_root).labels
+    assert (first.sum(), union.sum()) == (1226, 1276)
+    assert not (first & ~union).any()
+    total = sum(len(load("SMAP", name, data_root).test) for name in entities("SMAP", data_root))
+    assert total - len(union) == 427_617  # the appendix's total leaves P-2 out
+
+
+def labels_of(dataset, entity, root):
+    if dataset == "SMD":
+        return np.loadtxt(root / "SMD" / "test_label" / f"{entity}.txt") == 1
+    return load(dataset, entity, root).labels
+
+
+def floor(labels):
+    """Every window flagged: F1, Affiliation precision and recall; then F1 of every row flagged."""
+    truth = window_labels(labels, 100)
+    share, of_rows = truth.mean(), labels.mean()
+    flagged = metrics.affiliation_precision_recall(truth, np.ones(len(truth)))
+    return 2 * share / (1 + share), *flagged, 2 * of_rows / (1 + of_rows)
+
+
+@pytest.mark.parametrize(
+    ("dataset", "n", "expected"),
+    [
+        ("MSL", 27, (0.281, 0.526, 1.0, 0.194)),
+        ("SMAP", 54, (0.218, 0.521, 1.0, 0.193)),
+        ("SMD", 19, (0.185, 0.519, 1.0, 0.086)),  # of 28 machines, of which 9 are not at hand
+    ],
+)
+def test_the_floor_of_the_released_protocol(dataset, n, expected, data_root):
+    names = entities(dataset, data_root)
+    if len(names) != n:
+        pytest.skip(f"the values are those of {n} entities, {len(names)} are here")
+    found = np.mean([floor(labels_of(dataset, name, data_root)) for name in names], axis=0)
+    assert found == pytest.approx(expected, abs=5e-4)
+    if dataset == "SMAP":  # with P-2 as the release reads it
+        names.remove("P-2")
+        readings = [load("SMAP", name, data_root).labels for name in names]
+        found = np.mean([floor(y) for y in [*readings, nasa_row(data_root, "SMAP", "P-2")]], axis=0)
+        assert found == pytest.approx(expected, abs=5e-4)
+
+
+def test_the_floor_of_the_released_protocol_on_psm(data_root):
+    paths = [data_root / name / "test_label.csv" for name in ("PSM", "PSM_labels")]
+    path = next((path for path in paths if path.exists()), None)
+    if path is None:
+        pytest.skip("the labels of PSM are not here")
+    labels = pd.read_csv(path)["label"].to_numpy() == 1
+    assert len(labels) == 87_841
+    assert floor(labels) == pytest.approx((0.504, 0.551, 1.0, 0.435), abs=5e-4)
