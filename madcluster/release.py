@@ -134,6 +134,8 @@ def evaluate(labels: ArrayLike, scores: ArrayLike, *, window: int = 100) -> dict
     truth, n_scores = window_labels(labels, window), np.shape(scores)
     if n_scores != truth.shape:
         raise ValueError(f"scores must be one per window, {truth.shape}, got shape {n_scores}")
+    if truth.all() or not truth.any():
+        raise ValueError(f"all windows of {window} rows have the same label, {int(truth[0])}")
     truth, values = labels_and_scores(truth, scores)
     precision, recall, thresholds = sklearn_metrics.precision_recall_curve(truth, values)
     f1 = 2 * precision * recall / np.maximum(precision + recall, np.finfo(float).tiny)

@@ -7,6 +7,9 @@ are facts about its files.
 import csv
 import json
 import math
+import pkgutil
+import re
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -159,8 +162,8 @@ LABELS = [0, 0, 0, 0, 1, 0]
         ),
         (lambda: evaluate(LABELS, np.eye(5), window=2), "one per window"),
         (lambda: evaluate(LABELS, [0.1, 0.2, np.nan, 0, 0], window=2), "finite, row 2 is nan"),
-        (lambda: evaluate([0] * 6, [0.1, 0.2, 0.3, 0, 0], window=2), "both classes, all are 0"),
-        (lambda: evaluate([0, 1, 0, 1], [1, 2, 3], window=2), "both classes, all are 1"),
+        (lambda: evaluate([0] * 6, [0.1, 0.2, 0.3, 0, 0], window=2), "same label, 0"),
+        (lambda: evaluate([0, 1, 0, 1], [1, 2, 3], window=2), "same label, 1"),
         (lambda: evaluate(LABELS, ["a"] * 5, window=2), "must be numbers"),
         (lambda: window_scores(FirstChannel(), np.zeros((2, 1)), window=3), "window of 3 rows"),
         (lambda: window_scores(FirstChannel(), np.zeros(9), window=3), "got shape"),
@@ -563,3 +566,63 @@ def test_the_floor_of_the_released_protocol_on_psm(data_root):
     labels = pd.read_csv(path)["label"].to_numpy() == 1
     assert len(labels) == 87_841
     assert floor(labels) == pytest.approx((0.504, 0.551, 1.0, 0.435), abs=5e-4)
+
+
+def test_noise_of_a_few_values_on_msl(data_root):
+    rng, found = np.random.default_rng(0), []
+    for entity in entities("MSL", data_root):
+        labels = labels_of("MSL", entity, data_root)
+        noise = np.float32(0.01) + rng.normal(0, 1e-9, len(labels) - 99).astype(np.float32)
+        assert 3 <= len(np.unique(noise)) < 15
+        values = evaluate(labels, noise)
+        found.append([values["f1_score"], values["VUS_ROC"], values["VUS_PR"]])
+    # the appendix prints .28, .52 and .19 for DCdetector alone (Table 2)
+    assert np.mean(found, axis=0) == pytest.approx((0.283, 0.525, 0.198), abs=0.006)
+
+
+# --- the page of the book -------------------------------------------------------------------------
+
+TESTS = Path(__file__).parent
+PAGE = TESTS.parent / "book" / "coming_from_the_release.md"
+
+
+def test_every_test_that_the_page_names_exists():
+    defined = {
+        name
+        for path in TESTS.glob("test_*.py")
+        for name in re.findall(r"^def (test_\w+)\(", path.read_text(), re.MULTILINE)
+    }
+    named = set(re.findall(r"`(test_\w+)`", PAGE.read_text()))
+    assert len(named) > 20
+    assert named - defined == set()
+
+
+def test_every_difference_on_the_page_has_evidence():
+    text = PAGE.read_text()
+    numbers = [int(n) for n in re.findall(r"^\| (\d+) \|", text, re.MULTILINE)]
+    evidence = text.split("### Evidence")[1].split("\n## ")[0]
+    items = dict(re.findall(r"^(\d+)\. (.*?)(?=^\d+\. |\Z)", evidence, re.MULTILINE | re.DOTALL))
+    assert numbers == list(range(1, len(numbers) + 1)) == [int(n) for n in items]
+    assert all("`test_" in item or "A fact of the file" in item for item in items.values())
+
+
+def test_every_name_of_the_package_on_the_page_exists():
+    names = set(re.findall(r"`(madcluster(?:\.\w+)+)`", PAGE.read_text()))
+    assert len(names) > 20
+    if find_spec("madcluster.benchmark") is None:
+        names = {name for name in names if not name.startswith("madcluster.benchmark")}
+    for name in names:
+        pkgutil.resolve_name(name)
+
+
+def test_the_example_of_the_page_runs(capsys):
+    (code,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    for written, small in (
+        ('load("MSL", "M-2")', "synthetic(n_train=600, n_test=4000, n_channels=4, seed=0)"),
+        ("import MADCluster, load", "import MADCluster, synthetic"),
+        ("epochs=30", "epochs=1, stride=20"),
+    ):
+        assert code.count(written) == 1
+        code = code.replace(written, small)
+    exec(compile(code, PAGE.name, "exec"), {})
+    assert "VUS_PR" in capsys.readouterr().out
