@@ -170,6 +170,7 @@ LABELS = [0, 0, 0, 0, 1, 0]
         (lambda: window_scores(FirstChannel(), np.zeros((9, 1)), window=3, stride=0), "stride"),
         (lambda: wiring(threshold=1.0), "threshold must lie"),
         (lambda: wiring(smoothing=1.0), "smoothing must lie"),
+        (lambda: wiring(head=False, train_maps=False), "train_maps must be True"),
         (lambda: wiring(window=37), "patch_sizes must divide"),
         (lambda: wiring()(batch(t=30)), "windows of 20"),
     ],
@@ -345,6 +346,19 @@ def test_clustering_the_tokens_reaches_no_parameter_of_the_maps():
         value.backward()
         reached = {name for name, p in model.named_parameters() if p.grad is not None}
         assert reached == {"detector.tokens.conv.weight"} | beside
+
+
+def test_scores_are_the_same_whether_the_maps_are_trained_or_not():
+    series = synthetic(n_train=600, n_test=800, n_channels=4, seed=0)
+    runs = []
+    for train_maps in (True, False):
+        model, options = wiring(4, train_maps=train_maps), {"window": WINDOW, "stride": 5}
+        detector = MADCluster(model, head=False, epochs=3, **options).fit(series.train)
+        query = detector.model_.detector.layers[0].query.weight
+        moved = not torch.equal(query, model.detector.layers[0].query.weight)
+        assert moved == train_maps
+        runs.append(detector.decision_function(series.test))
+    assert np.array_equal(*runs)
 
 
 def released_parameters(c, *, d=256, n_layers=3, window=100, patch_sizes=(2, 5, 10)):
