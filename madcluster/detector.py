@@ -20,6 +20,7 @@ from madcluster.data import Scaler
 from madcluster.data.series import ScalerKind
 from madcluster.models import SCORES, Guard, Head, Objective, Score, Terms, build
 from madcluster.scoring import Aggregate, score
+from madcluster.streaming import Stream
 from madcluster.training import Config, fit, resolve_device
 
 __all__ = ["CheckpointError", "MADCluster"]
@@ -246,6 +247,10 @@ class MADCluster(Detector):
             stride=1 if self.aggregate == "last" else stride,
             aggregate=self.aggregate,
         )
+
+    def stream(self, *, aggregate: Aggregate | None = None) -> Stream:
+        """Score rows as they come; see `madcluster.streaming.Stream`."""
+        return Stream(self, aggregate=aggregate)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write tensors and plain JSON to one safetensors file, whole or not at all.

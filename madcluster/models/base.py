@@ -44,6 +44,24 @@ class Embedder(nn.Module):
     def forward(self, x: Tensor) -> Embedding:
         raise TypeError(f"{type(self).__name__} must define forward(x (b t c)) -> Embedding")
 
+    def last_steps(self, x: Tensor) -> Embedding | None:
+        """Embedding of the last step of every window that ends in a series, from one pass.
+
+        For networks whose last step depends on a few rows before it, so that windows share most of
+        their work. Others return None, and windows go through `forward` one by one.
+
+        Parameters
+        ----------
+        x : (m c)
+            Rows in order.
+
+        Returns
+        -------
+        Embedding with h (1 n d) and score (1 n) for the last n rows of x, as many as have enough rows
+        before them; no loss. The values are those that `forward` gives the last step of a window.
+        """
+        return None
+
     def prepare(self, batches: Iterable[Tensor], epoch: int) -> None:
         """Look at the training windows before an epoch (0, 1, …): set a center, refresh a radius.
 

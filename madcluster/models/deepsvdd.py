@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from einops import rearrange
 from torch import Tensor, nn
-from torch.nn.functional import leaky_relu
+from torch.nn.functional import conv1d, leaky_relu
 
 from madcluster import loss
 from madcluster.models.base import Embedder, Embedding
@@ -41,6 +41,20 @@ class DilatedConvolution(nn.Module):
 
     def forward(self, h: Tensor) -> Tensor:
         return h + leaky_relu(self.conv(h), 0.1)
+
+    def inside(self, h: Tensor) -> Tensor:
+        """The layer where all neighbors are there; (1 d m) → (1 d m − 2·dilation)."""
+        reach = self.conv.dilation[0]
+        convolved = conv1d(h, self.conv.weight, dilation=reach)
+        return h[..., reach:-reach] + leaky_relu(convolved, 0.1)
+
+    def at_end(self, before: Tensor, end: Tensor) -> Tensor:
+        """The layer at the last steps of n windows, where the edge is repeated; (1 d n) each.
+
+        `before` is the input `dilation` steps before each end.
+        """
+        w = self.conv.weight  # (d d 3)
+        return end + leaky_relu(w[:, :, 0] @ before + (w[:, :, 1] + w[:, :, 2]) @ end, 0.1)
 
 
 class DeepSVDD(Embedder):
@@ -102,6 +116,23 @@ class DeepSVDD(Embedder):
             return Embedding(h, distance.mean(), distance)
         outside = loss.soft_boundary(distance, self.squared_radius, self.nu)
         return Embedding(h, outside.mean(), distance - self.squared_radius)
+
+    def last_steps(self, x: Tensor) -> Embedding | None:
+        """See `Embedder.last_steps`. A last step sees 2^layers − 1 rows before it, none after it."""
+        dilations = [2**i for i in range(len(self.layers))]
+        inner, first = self.inlet(x.T[None]), 0  # (1 d m), of which the first stands for row 0
+        end = inner[..., sum(dilations) :]  # (1 d n)
+        layers = cast(Iterable[DilatedConvolution], self.layers)
+        for layer, dilation in zip(layers, dilations, strict=True):
+            start = sum(dilations) - dilation - first
+            end = layer.at_end(inner[..., start : start + end.shape[-1]], end)
+            if dilation < dilations[-1]:
+                inner, first = layer.inside(inner), first + dilation
+        h = self.outlet(end).mT  # (1 n d)
+        score = loss.distance_mapping(h, self.center[None]).squeeze(-1)
+        if self.objective == "soft-boundary":
+            score = score - self.squared_radius
+        return Embedding(h, score=score)
 
     @torch.no_grad()
     def prepare(self, batches: Iterable[Tensor], epoch: int) -> None:

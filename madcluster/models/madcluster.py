@@ -237,6 +237,13 @@ class WithHead(Embedder):
         parts = {name: value.detach() for name, value in parts.items()}
         return Embedding(inner.h, total, self._score(inner, a), {**inner.parts, **parts})
 
+    def last_steps(self, x: Tensor) -> Embedding | None:
+        """See `Embedder.last_steps`. For k > 1 the target is that of a whole window: None."""
+        inner = self.embedder.last_steps(x) if self.head.k == 1 else None
+        if inner is None:
+            return None
+        return Embedding(inner.h, score=self._score(inner, self.head(inner.h)))
+
     def _score(self, inner: Embedding, a: Assignment) -> Tensor:
         if self.score == "distance":
             return a.distance

@@ -1,0 +1,223 @@
+"""Scores of rows as they come, in bounded memory."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self, get_args
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from madcluster.data.series import checked_rows
+from madcluster.scoring import Aggregate
+
+if TYPE_CHECKING:
+    from madcluster.detector import MADCluster
+
+__all__ = ["Stream", "StreamStateError"]
+
+BLOCK = 2048  # rows at work at a time, however many come at once
+
+
+class StreamStateError(ValueError):
+    """A file does not hold the state of a stream of this detector."""
+
+
+class Stream:
+    """Feed rows, one or many at a time, and get scores, **higher = more anomalous**.
+
+    Parameters
+    ----------
+    detector : MADCluster
+        Fitted. Its weights are used, not copied.
+    aggregate : "last" or "mean", optional
+        The detector's own by default. "last": a row has its score at once, that of the last step of the
+        window that ends with it. "mean": a row has its score window − 1 rows later, when all windows
+        that cover it have been seen. The scores are those of `decision_function` with that aggregate
+        and `score_stride=1`, however the rows are cut. So a threshold must come from the same
+        aggregate: fit with it.
+
+    Attributes
+    ----------
+    seen : int
+        Rows that came.
+    scored : int
+        Rows that have their score: those before this number. The first window − 1 rows wait for the
+        first whole window.
+
+    Examples
+    --------
+    >>> from madcluster import MADCluster, synthetic
+    >>> series = synthetic(n_train=1000, n_test=1000, seed=0)
+    >>> detector = MADCluster(epochs=1, stride=10, aggregate="last").fit(series.train)
+    >>> stream = detector.stream()
+    >>> len(stream.update(series.test[:99])), len(stream.update(series.test[99:100]))
+    (0, 100)
+    >>> alarm = stream.update(series.test[100:101]) > detector.threshold_
+    >>> alarm.shape
+    (1,)
+    """
+
+    def __init__(self, detector: MADCluster, *, aggregate: Aggregate | None = None) -> None:
+        if not hasattr(detector, "model_"):
+            raise ValueError("MADCluster is not fitted: call fit first")
+        aggregate = detector.aggregate if aggregate is None else aggregate
+        if aggregate not in get_args(Aggregate):
+            raise ValueError(f"aggregate must be one of {get_args(Aggregate)}, got {aggregate!r}")
+        self.detector, self.aggregate, self.window = detector, aggregate, detector.window
+        self.channels = tuple(str(i) for i in range(detector.n_features_in_))
+        like = next(detector.model_.parameters())
+        self._empty = torch.empty(0, len(self.channels), dtype=like.dtype, device=like.device)
+        self._reach = self._rows_before()
+        self.seen = self.scored = 0
+        self._rows = self._empty  # the last ones, at most window − 1
+        self._sums = np.zeros(self.window)  # of scores of the rows that wait, for "mean"
+
+    @torch.inference_mode()
+    def _rows_before(self) -> int | None:
+        """Rows that the last step of a window depends on beside its own; None: look at all."""
+        if self.aggregate == "mean":
+            return None
+        out = self.detector.model_.last_steps(
+            self._empty.new_zeros(self.window, len(self.channels))
+        )
+        return None if out is None or out.score is None else self.window - out.score.shape[1]
+
+    @torch.inference_mode()
+    def update(self, rows: Any) -> np.ndarray:
+        """Scores that have become known with some more rows; (n c), or one row (c,) → (…,) float64.
+
+        Raises
+        ------
+        ValueError
+            For values that are not finite numbers, or another number of channels. None of the rows
+            is taken then.
+        """
+        rows = np.asarray(rows)
+        rows = checked_rows(rows[None] if rows.ndim == 1 else rows, "rows", self.channels)
+        scores = [self._block(rows[i : i + BLOCK]) for i in range(0, len(rows), BLOCK)]
+        return np.concatenate(scores)
+
+    def _block(self, rows: np.ndarray) -> np.ndarray:
+        new = torch.as_tensor(self.detector.scaler_.transform(rows)).to(self._empty)
+        x = torch.cat([self._rows, new])
+        first = self.seen < self.window <= self.seen + len(new)  # the first whole window ends here
+        self.seen += len(new)
+        self._rows = x[-(self.window - 1) :] if self.window > 1 else self._empty
+        if self.seen < self.window:
+            return np.empty(0)
+        scores = self._last(x, len(new), first) if self.aggregate == "last" else self._mean(x)
+        self.scored += len(scores)
+        return scores
+
+    def _score(self, x: Tensor) -> Tensor:
+        """Scores of all windows of x; (m c) → (m − window + 1, t)."""
+        windows = x.unfold(0, self.window, 1).transpose(1, 2)  # (b t c)
+        parts = [self.detector.model_(batch).score for batch in windows.split(256)]
+        return torch.cat(parts).double().cpu()
+
+    def _last(self, x: Tensor, n: int, first: bool) -> np.ndarray:
+        if first:  # the rows that waited take their scores in the first window
+            head = self._score(x[: self.window])[0]
+            rest = x[1:]
+            tail = self._score(rest)[:, -1] if len(rest) >= self.window else head[:0]
+            return torch.cat([head, tail]).numpy()
+        if self._reach is None:
+            return self._score(x)[:, -1].numpy()
+        out = self.detector.model_.last_steps(x[-(self._reach + n) :])
+        assert out is not None
+        assert out.score is not None
+        return out.score[0].double().cpu().numpy()
+
+    def _mean(self, x: Tensor) -> np.ndarray:
+        scores = self._score(x).numpy()
+        final = np.empty(len(scores))
+        for i, of_window in enumerate(scores):  # a window makes its first row final
+            self._sums += of_window
+            final[i] = self._sums[0] / min(self.scored + i + 1, self.window)
+            self._sums = np.append(self._sums[1:], 0.0)
+        return final
+
+    def finish(self) -> np.ndarray:
+        """Scores of the rows that still wait, when nothing more will come; "mean" only.
+
+        They are means over the windows that cover a row, as at the end of `decision_function`.
+
+        Raises
+        ------
+        ValueError
+            If less than a window was seen.
+        """
+        if self.seen < self.window:
+            raise ValueError(f"{self.seen} rows were seen, less than a window of {self.window}")
+        left = self.seen - self.scored
+        # a waiting row is in the windows from row − window + 1, or 0, to the last one that began
+        counts = [
+            min(row, self.seen - self.window) - max(0, row - self.window + 1) + 1
+            for row in range(self.scored, self.seen)
+        ]
+        scores = self._sums[:left] / counts
+        self.scored = self.seen
+        return scores
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write what the stream remembers to a safetensors file, whole or not at all."""
+        tensors = {"rows": self._rows.cpu().contiguous(), "sums": torch.as_tensor(self._sums)}
+        path = Path(path)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
+        os.close(handle)
+        try:
+            save_file(tensors, temporary, metadata={"madcluster.stream": json.dumps(self._about())})
+            os.replace(temporary, path)
+        finally:
+            Path(temporary).unlink(missing_ok=True)
+
+    def _about(self) -> dict[str, Any]:
+        return {
+            "format": 1,
+            "aggregate": self.aggregate,
+            "window": self.window,
+            "channels": len(self.channels),
+            "seen": self.seen,
+            "scored": self.scored,
+        }
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str], detector: MADCluster) -> Self:
+        """Go on with a stream that `save` wrote, with the same detector.
+
+        Raises
+        ------
+        StreamStateError
+            If the file is damaged, or of a detector with another window or number of channels.
+        FileNotFoundError
+            If there is no such file.
+        """
+        if not Path(path).is_file():
+            raise FileNotFoundError(f"no stream at {path}")
+        try:
+            with safe_open(path, framework="pt") as file:
+                about = json.loads((file.metadata() or {})["madcluster.stream"])
+                rows, sums = file.get_tensor("rows"), file.get_tensor("sums")
+            stream = cls(detector, aggregate=about["aggregate"])
+            for name in ("format", "window", "channels"):
+                if about[name] != stream._about()[name]:
+                    raise StreamStateError(
+                        f"{path} has {name} {about[name]}, expected {stream._about()[name]}"
+                    )
+            stream.seen, stream.scored = int(about["seen"]), int(about["scored"])
+            kept = min(stream.seen, stream.window - 1)
+            if rows.shape != (kept, len(stream.channels)) or sums.shape != (stream.window,):
+                raise StreamStateError(f"{path} holds rows of shape {tuple(rows.shape)}")
+        except StreamStateError:
+            raise
+        except (SafetensorError, KeyError, TypeError, ValueError) as error:
+            raise StreamStateError(f"{path} is not a whole stream: {error}") from error
+        stream._rows, stream._sums = rows.to(stream._empty), sums.numpy().copy()
+        return stream
