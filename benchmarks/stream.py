@@ -1,8 +1,8 @@
 """Throughput and latency of streams: python benchmarks/stream.py   -> stream.csv
 
-38 channels, windows of 100, aggregate "last", one thread, embedders as published with the head. Rows come
-one at a time, and in blocks of 1,000; beside them the plain way, every window through the network by
-itself. Memory is that of DeepSVDD over a million rows. Measure on an idle machine.
+38 channels, windows of 100, aggregate "last", one thread, embedders as published with the head. Rows
+come one at a time, and in blocks of 1,000; beside them the plain way, every window through the network
+by itself. Memory is that of DeepSVDD over a million rows. Measure on an idle machine.
 """
 
 from __future__ import annotations

@@ -15,6 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 
+from madcluster.alarms import Rule, threshold_of
 from madcluster.baselines import Detector
 from madcluster.data import Scaler
 from madcluster.data.series import ScalerKind
@@ -247,6 +248,27 @@ class MADCluster(Detector):
             stride=1 if self.aggregate == "last" else stride,
             aggregate=self.aggregate,
         )
+
+    def calibrate(self, rule: Rule, **arguments: Any) -> Self:
+        """Choose `threshold_` anew from the scores of the training rows; no label is needed.
+
+        Parameters
+        ----------
+        rule : "quantile", "peaks" or "budget"
+            A quantile (`contamination`), the score that a normal row exceeds with a `probability`, or
+            the lowest threshold within a budget of `alarms_per_day`; see `madcluster.alarms`.
+        **arguments
+            Those of the rule.
+
+        Raises
+        ------
+        ValueError
+            If the detector is not fitted, the rule is unknown, or an argument is out of its range.
+        """
+        if not hasattr(self, "decision_scores_"):
+            raise ValueError("MADCluster is not fitted: call fit first")
+        self.threshold_ = threshold_of(self.decision_scores_, rule, **arguments)
+        return self
 
     def stream(self, *, aggregate: Aggregate | None = None) -> Stream:
         """Score rows as they come; see `madcluster.streaming.Stream`."""

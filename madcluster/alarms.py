@@ -1,0 +1,213 @@
+"""From scores to alarms, without a label: three ways to a threshold, and what counts as one alarm."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
+from scipy.stats import genpareto
+
+from madcluster.data.series import segments
+from madcluster.scoring import quantile_threshold
+
+__all__ = [
+    "Alarm",
+    "Rule",
+    "budget_threshold",
+    "find_alarms",
+    "peaks_threshold",
+    "quantile_threshold",
+]
+
+Rule = Literal["quantile", "peaks", "budget"]
+
+
+class Alarm(NamedTuple):
+    """Rows start … stop − 1, and the highest of their scores."""
+
+    start: int
+    stop: int
+    peak: int  # row of the highest score
+    score: float
+
+
+def _scores(scores: ArrayLike) -> np.ndarray:
+    values = np.asarray(scores, dtype=np.float64)
+    if values.ndim != 1 or not len(values):
+        raise ValueError(f"scores must be (n,) and not empty, got shape {values.shape}")
+    if not np.isfinite(values).all():
+        row = int(np.argmin(np.isfinite(values)))
+        raise ValueError(f"scores holds {values[row]} in row {row}")
+    return values
+
+
+def find_alarms(
+    scores: ArrayLike,
+    threshold: float,
+    *,
+    release: float | None = None,
+    min_length: int = 1,
+    join: int = 0,
+) -> list[Alarm]:
+    """Alarms in a series of scores.
+
+    An alarm begins where a score exceeds `threshold` and lasts as long as scores stay above `release`
+    (hysteresis): a score that trembles about the threshold is one alarm, not twenty.
+
+    Parameters
+    ----------
+    scores : (n,)
+    threshold : float
+    release : float, optional
+        Not above `threshold`, which is the default.
+    min_length : int
+        Shorter alarms are dropped.
+    join : int
+        Alarms with at most this many rows between them are one; done before short ones are dropped.
+
+    Raises
+    ------
+    ValueError
+        For scores that are not finite, or an argument out of its range.
+
+    Examples
+    --------
+    >>> [alarm[:2] for alarm in find_alarms([0, 5, 3, 5, 0, 0, 5], 4, release=2)]
+    [(1, 4), (6, 7)]
+    """
+    values = _scores(scores)
+    release = threshold if release is None else release
+    if not release <= threshold:
+        raise ValueError(f"release must not be above the threshold {threshold}, got {release}")
+    for name, number, least in (("min_length", min_length, 1), ("join", join, 0)):
+        if not isinstance(number, int | np.integer) or number < least:
+            raise ValueError(f"{name} must be an integer of at least {least}, got {number!r}")
+    above = segments(values > release)  # (k 2)
+    if join and len(above):
+        gap = above[1:, 0] - above[:-1, 1] > join
+        above = np.stack([above[np.append(True, gap), 0], above[np.append(gap, True), 1]], axis=1)
+    found = []
+    for low, stop in above:
+        start = int(low + np.argmax(values[low:stop] > threshold))
+        peak = int(low + np.argmax(values[low:stop]))
+        if values[peak] > threshold and stop - start >= min_length:
+            found.append(Alarm(start, int(stop), peak, float(values[peak])))
+    return found
+
+
+def peaks_threshold(
+    scores: ArrayLike, probability: float = 1e-4, *, initial: float = 0.98
+) -> float:
+    """The score that a normal row exceeds with a given probability, also beyond all that were seen.
+
+    Peaks over threshold (Siffer et al., KDD 2017, eq. 1): scores above their `initial` quantile are
+    fitted by a generalized Pareto distribution, whose tail is followed to `probability`.
+
+    Parameters
+    ----------
+    scores : (n,)
+        Of normal data, such as `decision_scores_`.
+    probability : float
+        In (0, 1 − initial).
+    initial : float
+        Quantile where the tail begins.
+
+    Raises
+    ------
+    ValueError
+        If an argument is out of its range, or fewer than ten different scores lie in the tail.
+    """
+    values = _scores(scores)
+    if not 0 < initial < 1:
+        raise ValueError(f"initial must lie in (0, 1), got {initial}")
+    if not 0 < probability < 1 - initial:
+        raise ValueError(f"probability must lie in (0, {1 - initial:.3g}), got {probability}")
+    start = np.quantile(values, initial)
+    excess = values[values > start] - start
+    if len(np.unique(excess)) < 10:
+        raise ValueError(
+            f"{len(np.unique(excess))} different scores lie above their {initial:.3g} quantile, "
+            f"at least 10 are needed: give more rows or a lower initial"
+        )
+    # in units of the mean excess, so that the fit does not depend on the scale of the scores
+    unit = excess.mean()
+    shape, _, scale = genpareto.fit(excess / unit, floc=0)
+    share = len(excess) / len(values)
+    return float(start + unit * genpareto.isf(probability / share, shape, scale=scale))
+
+
+def budget_threshold(
+    scores: ArrayLike, alarms_per_day: float, rows_per_day: float, **kwargs: Any
+) -> float:
+    """The lowest threshold down to which there are no more alarms than a budget, on normal data.
+
+    Parameters
+    ----------
+    scores : (n,)
+        Of normal data, such as `decision_scores_`: every alarm there is a false one.
+    alarms_per_day : float
+        False alarms that are acceptable; 0 for none.
+    rows_per_day : float
+        1,440 where there is a row a minute.
+    **kwargs
+        `min_length` and `join` of `find_alarms`, by which the alarms are to be counted.
+
+    Returns
+    -------
+    float
+        One of the scores; at most 2,000 are tried, densest among the high ones.
+
+    Raises
+    ------
+    ValueError
+        If a number is out of its range.
+    """
+    values = _scores(scores)
+    if not alarms_per_day >= 0:
+        raise ValueError(f"alarms_per_day must not be negative, got {alarms_per_day}")
+    if not rows_per_day > 0:
+        raise ValueError(f"rows_per_day must be positive, got {rows_per_day}")
+    allowed = alarms_per_day * len(values) / rows_per_day
+    candidates = np.unique(values)[::-1]
+    ranks = np.unique(np.geomspace(1, len(candidates), 2000).astype(int)) - 1
+    kept = candidates[0]
+    for candidate in candidates[ranks]:
+        if len(find_alarms(values, float(candidate), **kwargs)) > allowed:
+            break
+        kept = candidate
+    return float(kept)
+
+
+def threshold_of(scores: ArrayLike, rule: Rule, **kwargs: Any) -> float:
+    """A threshold by the name of its rule."""
+    if rule == "quantile":
+        return quantile_threshold(np.asarray(scores), **kwargs)
+    if rule == "peaks":
+        return peaks_threshold(scores, **kwargs)
+    if rule == "budget":
+        return budget_threshold(scores, **kwargs)
+    raise ValueError(f"rule must be one of {('quantile', 'peaks', 'budget')}, got {rule!r}")
+
+
+def false_alarms_per_day(
+    scores: ArrayLike, labels: ArrayLike, threshold: float, rows_per_day: float, **kwargs: Any
+) -> float:
+    """Alarms that touch no anomalous row, per day of normal rows; for a look back with labels."""
+    truth = np.asarray(labels, dtype=bool)
+    alarms = find_alarms(scores, threshold, **kwargs)
+    wrong = sum(not truth[a.start : a.stop].any() for a in alarms)
+    return wrong / max((~truth).sum() / rows_per_day, np.finfo(float).tiny)
+
+
+def as_frame(alarms: list[Alarm], index: pd.Index | None = None) -> pd.DataFrame:
+    """Alarms as a table; with an index of the rows, start, end and peak are its values."""
+    frame = pd.DataFrame(alarms, columns=list(Alarm._fields))
+    frame.insert(2, "rows", frame["stop"] - frame["start"])
+    if index is None or frame.empty:
+        return frame
+    last = frame["stop"] - 1
+    return frame.assign(
+        start=index[frame["start"]], stop=index[last], peak=index[frame["peak"]]
+    ).rename(columns={"stop": "end"})

@@ -1,0 +1,173 @@
+"""Alarms by hand-made scores, thresholds against known distributions and counts."""
+
+import itertools
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import expon, norm
+
+from madcluster import MADCluster, synthetic
+from madcluster.alarms import (
+    as_frame,
+    budget_threshold,
+    false_alarms_per_day,
+    find_alarms,
+    peaks_threshold,
+)
+
+series = st.lists(st.integers(0, 9), min_size=1, max_size=60)
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({}, [(1, 2), (3, 4), (8, 10)]),
+        ({"release": 2}, [(1, 4), (8, 11)]),
+        ({"release": 2, "min_length": 3}, [(1, 4), (8, 11)]),
+        ({"min_length": 2}, [(8, 10)]),
+        ({"join": 1}, [(1, 4), (8, 10)]),
+        ({"join": 4}, [(1, 10)]),
+    ],
+)
+def test_hysteresis_length_and_joining(options, expected):
+    scores = [0, 5, 3, 5, 1, 0, 3, 0, 6, 5, 3, 0]
+    assert [alarm[:2] for alarm in find_alarms(scores, 4, **options)] == expected
+
+
+def test_an_alarm_knows_its_peak():
+    alarm = find_alarms([0, 5, 7, 6, 0], 4)[0]
+    assert (alarm.peak, alarm.score) == (2, 7.0)
+
+
+@given(series, st.integers(0, 8))
+def test_without_options_alarms_are_the_rows_above_the_threshold(scores, threshold):
+    flagged = np.zeros(len(scores), bool)
+    for alarm in find_alarms(scores, threshold):
+        flagged[alarm.start : alarm.stop] = True
+    np.testing.assert_array_equal(flagged, np.asarray(scores) > threshold)
+
+
+@given(series, st.integers(0, 8), st.integers(0, 8), st.integers(1, 4), st.integers(0, 3))
+def test_alarms_are_in_order_apart_and_hold_a_score_above(scores, a, b, min_length, join):
+    threshold, release = max(a, b), min(a, b)
+    found = find_alarms(scores, threshold, release=release, min_length=min_length, join=join)
+    for alarm in found:
+        assert alarm.stop - alarm.start >= min_length
+        assert alarm.score == max(scores[alarm.start : alarm.stop]) > threshold
+        assert scores[alarm.start] > threshold
+    for first, second in itertools.pairwise(found):
+        assert second.start - first.stop > join
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"release": 5}, "release must not be above"),
+        ({"min_length": 0}, "min_length must be an integer of at least 1"),
+        ({"join": -1}, "join must be an integer of at least 0"),
+    ],
+)
+def test_arguments_out_of_range_are_named(options, message):
+    with pytest.raises(ValueError, match=message):
+        find_alarms([1, 2], 4, **options)
+
+
+@pytest.mark.parametrize("scores", [[], [[1.0]], [1.0, np.nan]])
+def test_bad_scores_are_refused(scores):
+    with pytest.raises(ValueError, match="scores"):
+        find_alarms(scores, 1)
+
+
+@pytest.mark.parametrize(("law", "tolerance"), [(expon(), 0.1), (expon(scale=1e-6), 0.1)])
+def test_peaks_follow_an_exponential_tail_beyond_what_was_seen(law, tolerance):
+    scores = law.rvs(20_000, random_state=np.random.default_rng(0))
+    expected = law.isf(1e-6)
+    assert expected > scores.max()
+    assert peaks_threshold(scores, 1e-6) == pytest.approx(expected, rel=2 * tolerance)
+
+
+def test_peaks_hold_their_probability_on_new_data():
+    rng = np.random.default_rng(1)
+    threshold = peaks_threshold(norm.rvs(size=20_000, random_state=rng) ** 2, 1e-3)
+    share = (norm.rvs(size=1_000_000, random_state=rng) ** 2 > threshold).mean()
+    assert 0.5e-3 < share < 2e-3
+
+
+def test_peaks_scale_with_the_scores():
+    scores = expon.rvs(size=5000, random_state=np.random.default_rng(2))
+    assert peaks_threshold(1e9 * scores) == pytest.approx(1e9 * peaks_threshold(scores), rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("scores", "options", "message"),
+    [
+        (np.zeros(1000), {}, "0 different scores lie above"),
+        (np.arange(50.0), {}, "at least 10 are needed"),
+        (np.arange(5000.0), {"probability": 0.5}, "probability must lie in"),
+        (np.arange(5000.0), {"initial": 1}, "initial must lie in"),
+    ],
+)
+def test_peaks_refuse_what_has_no_tail(scores, options, message):
+    with pytest.raises(ValueError, match=message):
+        peaks_threshold(scores, **options)
+
+
+@settings(max_examples=60)
+@given(series, st.floats(0, 5), st.integers(1, 3), st.integers(0, 2))
+def test_a_budget_is_kept_and_the_next_lower_score_would_break_it(scores, budget, length, join):
+    counted = {"min_length": length, "join": join}
+    threshold = budget_threshold(scores, budget, rows_per_day=20, **counted)
+    allowed = budget * len(scores) / 20
+    assert len(find_alarms(scores, threshold, **counted)) <= allowed
+    lower = [s for s in scores if s < threshold]
+    if lower:
+        assert len(find_alarms(scores, max(lower), **counted)) > allowed
+
+
+def test_no_budget_is_the_highest_score():
+    assert budget_threshold([1, 5, 2, 5], 0, rows_per_day=10) == 5
+
+
+def test_false_alarms_are_those_that_touch_no_anomaly():
+    scores, labels = [0, 9, 0, 9, 0, 9, 0, 0], [0, 0, 0, 1, 0, 0, 0, 0]
+    assert false_alarms_per_day(scores, labels, 4, rows_per_day=7) == 2
+
+
+def test_a_table_of_alarms_takes_the_index_of_the_rows():
+    index = pd.date_range("2026-01-01", periods=5, freq="min")
+    frame = as_frame(find_alarms([0, 5, 7, 6, 0], 4), index)
+    assert list(frame.columns) == ["start", "end", "rows", "peak", "score"]
+    assert frame.loc[0, "end"] == index[3]
+    assert as_frame([], index).empty
+
+
+@pytest.mark.parametrize(
+    ("rule", "arguments"),
+    [
+        ("quantile", {"contamination": 0.05}),
+        ("peaks", {"probability": 1e-3, "initial": 0.9}),
+        ("budget", {"alarms_per_day": 1, "rows_per_day": 500}),
+    ],
+)
+def test_a_detector_is_calibrated_by_name(rule, arguments, tmp_path):
+    data = synthetic(n_train=800, n_test=900, n_channels=4, seed=0)
+    detector = MADCluster(epochs=1, stride=20).fit(data.train)
+    before = detector.threshold_
+    assert detector.calibrate(rule, **arguments) is detector
+    assert detector.threshold_ != before
+    predicted = detector.predict(data.test)
+    expected = detector.decision_function(data.test) > detector.threshold_
+    np.testing.assert_array_equal(predicted, expected.astype(int))
+    detector.save(tmp_path / "d")
+    assert MADCluster.load(tmp_path / "d").threshold_ == detector.threshold_
+
+
+def test_an_unknown_rule_or_no_fit_is_refused():
+    with pytest.raises(ValueError, match="not fitted"):
+        MADCluster().calibrate("peaks")
+    data = synthetic(n_train=800, n_test=900, n_channels=4, seed=0)
+    with pytest.raises(ValueError, match="rule must be one of"):
+        MADCluster(epochs=1, stride=50).fit(data.train).calibrate("best")
