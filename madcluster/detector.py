@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
+import pandas as pd
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -19,6 +20,7 @@ from madcluster.alarms import Rule, threshold_of
 from madcluster.baselines import Detector
 from madcluster.data import Scaler
 from madcluster.data.series import ScalerKind
+from madcluster.explain import Method, contributions
 from madcluster.models import SCORES, Guard, Head, Objective, Score, Terms, build
 from madcluster.scoring import Aggregate, score
 from madcluster.streaming import Stream
@@ -26,7 +28,7 @@ from madcluster.training import Config, fit, resolve_device
 
 __all__ = ["CheckpointError", "MADCluster"]
 
-FORMAT = 1  # of the checkpoint; a file with a higher number is refused
+FORMAT = 2  # of the checkpoint; a file with a higher number is refused
 
 
 class CheckpointError(ValueError):
@@ -87,6 +89,8 @@ class MADCluster(Detector):
         The fitted network.
     history_ : History
         Its training, epoch by epoch.
+    usual_ : (c,)
+        Median of every scaled channel in the train split; what `explain` compares with.
     decision_scores_ : (n,)
         Scores of the training rows.
     threshold_ : float
@@ -237,7 +241,9 @@ class MADCluster(Detector):
         self._build(copy.deepcopy(self.embedder), x.shape[1])
         if held_out is not None:
             held_out = self.scaler_.transform(held_out)
-        self.history_ = fit(self.model_, self.scaler_.transform(x), config, held_out=held_out)
+        scaled = self.scaler_.transform(x)
+        self.usual_ = np.median(scaled, axis=0)
+        self.history_ = fit(self.model_, scaled, config, held_out=held_out)
 
     def _score(self, x: np.ndarray) -> np.ndarray:
         stride = self.stride if self.score_stride is None else self.score_stride
@@ -270,6 +276,20 @@ class MADCluster(Detector):
         self.threshold_ = threshold_of(self.decision_scores_, rule, **arguments)
         return self
 
+    def explain(
+        self, X: Any, start: int, stop: int, *, method: Method = "occlusion"
+    ) -> np.ndarray | pd.Series:
+        """What every channel adds to the score of some rows; see `madcluster.explain.contributions`.
+
+        Returns
+        -------
+        (c,), or a Series by the names of the columns if X is a DataFrame, the largest first.
+        """
+        found = contributions(self, X, start, stop, method=method)
+        if not isinstance(X, pd.DataFrame):
+            return found
+        return pd.Series(found, index=X.columns, name="contribution").sort_values(ascending=False)
+
     def stream(self, *, aggregate: Aggregate | None = None) -> Stream:
         """Score rows as they come; see `madcluster.streaming.Stream`."""
         return Stream(self, aggregate=aggregate)
@@ -288,6 +308,7 @@ class MADCluster(Detector):
         tensors = {f"model.{k}": v.contiguous() for k, v in self.model_.state_dict().items()}
         for name, array in self.scaler_.state().items():
             tensors[f"scaler.{name}"] = torch.as_tensor(np.array(array))
+        tensors["usual"] = torch.as_tensor(self.usual_)
         tensors["decision_scores"] = torch.as_tensor(self.decision_scores_)
         header = {
             "format": FORMAT,
@@ -353,6 +374,7 @@ class MADCluster(Detector):
             detector.n_features_in_ = header["n_features_in"]
             detector.threshold_ = header["threshold"]
             detector.decision_scores_ = tensors.pop("decision_scores").numpy()
+            detector.usual_ = tensors.pop("usual").numpy()
             scaler = {
                 name.removeprefix("scaler."): tensors.pop(name).numpy()
                 for name in [name for name in tensors if name.startswith("scaler.")]
