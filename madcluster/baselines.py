@@ -10,6 +10,7 @@ from typing import Any, Self
 import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.decomposition import PCA
+from sklearn.exceptions import NotFittedError
 from sklearn.neighbors import NearestNeighbors
 
 from madcluster.data import Scaler, windows
@@ -36,6 +37,8 @@ class Detector(BaseEstimator):
         Scores of the training rows.
     threshold_ : float
         Their (1 − contamination) quantile.
+    labels_ : (n,)
+        1 where a training row lies above it, else 0; the habit of PyOD.
     """
 
     contamination: float
@@ -51,6 +54,11 @@ class Detector(BaseEstimator):
         """Score the split that was learned from (n c) → (n,)."""
         return self._score(x)
 
+    @property
+    def labels_(self) -> np.ndarray:
+        self._check_fitted()
+        return (self.decision_scores_ > self.threshold_).astype(int)
+
     def fit(self, X: Any, y: Any = None) -> Self:
         """Learn from normal data, (n c); `y` is ignored."""
         X = checked_rows(X, "X")
@@ -62,10 +70,18 @@ class Detector(BaseEstimator):
 
     def decision_function(self, X: Any) -> np.ndarray:
         """Score of every row; (m c) → (m,) float64."""
+        self._check_fitted()
+        X = checked_rows(X, "X")
+        if X.shape[1] != self.n_features_in_:
+            raise ValueError(
+                f"X has {X.shape[1]} features, but {type(self).__name__} is expecting "
+                f"{self.n_features_in_} features as input"
+            )
+        return self._score(X)
+
+    def _check_fitted(self) -> None:
         if not hasattr(self, "n_features_in_"):
-            raise ValueError(f"{type(self).__name__} is not fitted: call fit first")
-        channels = tuple(str(i) for i in range(self.n_features_in_))
-        return self._score(checked_rows(X, "X", channels))
+            raise NotFittedError(f"{type(self).__name__} is not fitted: call fit first")
 
     def predict(self, X: Any) -> np.ndarray:
         """1 where the score is above `threshold_`, else 0; (m c) → (m,) int."""

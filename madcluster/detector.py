@@ -271,8 +271,7 @@ class MADCluster(Detector):
         ValueError
             If the detector is not fitted, the rule is unknown, or an argument is out of its range.
         """
-        if not hasattr(self, "decision_scores_"):
-            raise ValueError("MADCluster is not fitted: call fit first")
+        self._check_fitted()
         self.threshold_ = threshold_of(self.decision_scores_, rule, **arguments)
         return self
 
@@ -299,8 +298,7 @@ class MADCluster(Detector):
 
         A module of your own is not stored, only its weights: `load` is given the module again.
         """
-        if not hasattr(self, "model_"):
-            raise ValueError("MADCluster is not fitted: call fit first")
+        self._check_fitted()
         params = {**self.get_params(deep=False), "device": "auto"}
         own_module = isinstance(self.embedder, nn.Module)
         if own_module:

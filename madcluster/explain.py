@@ -58,8 +58,7 @@ def contributions(
     """
     if method not in get_args(Method):
         raise ValueError(f"method must be one of {get_args(Method)}, got {method!r}")
-    if not hasattr(detector, "model_"):
-        raise ValueError("MADCluster is not fitted: call fit first")
+    detector._check_fitted()
     channels = tuple(str(i) for i in range(detector.n_features_in_))
     x = checked_rows(x, "x", channels)
     if not 0 <= start < stop <= len(x):

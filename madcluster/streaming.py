@@ -65,8 +65,7 @@ class Stream:
     """
 
     def __init__(self, detector: MADCluster, *, aggregate: Aggregate | None = None) -> None:
-        if not hasattr(detector, "model_"):
-            raise ValueError("MADCluster is not fitted: call fit first")
+        detector._check_fitted()
         aggregate = detector.aggregate if aggregate is None else aggregate
         if aggregate not in get_args(Aggregate):
             raise ValueError(f"aggregate must be one of {get_args(Aggregate)}, got {aggregate!r}")

@@ -134,7 +134,7 @@ BAD = {
         "machine-1-1",
         "SMD/train/machine-1-1.txt",
         lambda b: b"\n".join([b.split(b"\n")[0], b"nan" + b",0" * 37]),
-        "SMD/machine-1-1: train holds nan in row 1, channel 0",
+        "SMD/machine-1-1: train holds NaN in row 1, channel 0",
     ),
     "short SMD labels": (
         "SMD",

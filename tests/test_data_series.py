@@ -44,7 +44,7 @@ def with_value(shape, value):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"train": with_value((5, 2), np.nan)}, "plant/7: train holds nan in row 3, channel 1"),
+        ({"train": with_value((5, 2), np.nan)}, "plant/7: train holds NaN in row 3, channel 1"),
         ({"test": with_value((4, 2), -np.inf)}, "plant/7: test holds -inf in row 3, channel 1"),
         ({"test": with_value((4, 2), 1e39)}, "test holds inf in row 3, channel 1"),
         ({"train": np.zeros((0, 2))}, "train is empty"),

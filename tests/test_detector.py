@@ -209,7 +209,7 @@ def test_bad_input_is_refused_by_fit(x, message):
     ("x", "message"),
     [
         (with_value(np.nan), "nan in row 7, channel 2"),
-        (np.zeros((100, 3)), "X has 3 channels, expected 4"),
+        (np.zeros((100, 3)), "X has 3 features, but MADCluster is expecting 4 features"),
         (np.zeros((19, 4)), "at least one window of 20"),
     ],
 )

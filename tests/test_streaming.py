@@ -168,7 +168,7 @@ def test_a_checkpoint_is_no_stream(causal, tmp_path):
     ("rows", "message"),
     [
         (np.zeros((2, 3)), "rows has 3 channels, expected 4"),
-        (np.array([[1, 2, np.nan, 4]]), "rows holds nan in row 0, channel 2"),
+        (np.array([[1, 2, np.nan, 4]]), "rows holds NaN in row 0, channel 2"),
         (np.zeros((0, 4)), "rows is empty"),
     ],
 )

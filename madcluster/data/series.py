@@ -9,6 +9,7 @@ from typing import Any, Literal, NamedTuple, Self, get_args
 import numpy as np
 import pandas as pd
 from numpy.lib.stride_tricks import sliding_window_view
+from scipy.sparse import issparse
 
 __all__ = ["Event", "Scaler", "Series", "checked_rows", "segments", "windows"]
 
@@ -52,12 +53,20 @@ def windows(x: np.ndarray, length: int, stride: int = 1) -> np.ndarray:
 
 def checked_rows(x: Any, where: str, channels: tuple[str, ...] | None = None) -> np.ndarray:
     """Finite rows as read-only float32 (n c), or a ValueError that says what is wrong with them."""
+    if issparse(x):
+        raise ValueError(f"{where} is sparse; dense rows are needed, such as {where}.toarray()")
+    x = np.asarray(x)
+    if np.iscomplexobj(x):
+        raise ValueError(f"{where} is complex. Complex data not supported")
     try:
         x = np.asarray(x, dtype=np.float64)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{where} must be numbers: {error}") from error
     if x.ndim != 2:
-        raise ValueError(f"{where} must be 2-D (rows, channels), got shape {x.shape}")
+        hint = ". Reshape your data: one row is x[None], one channel x[:, None]"
+        raise ValueError(
+            f"{where} must be 2-D (rows, channels), got shape {x.shape}{hint if x.ndim == 1 else ''}"
+        )
     if 0 in x.shape:
         raise ValueError(f"{where} is empty: shape {x.shape}")
     if channels is not None and x.shape[1] != len(channels):
@@ -69,7 +78,7 @@ def checked_rows(x: Any, where: str, channels: tuple[str, ...] | None = None) ->
         row, channel = (int(i) for i in bad[0])
         name = channel if channels is None else channels[channel]
         raise ValueError(
-            f"{where} holds {x[row, channel]} in row {row}, channel {name} "
+            f"{where} holds {str(x[row, channel]).replace('nan', 'NaN')} in row {row}, channel {name} "
             f"({len(bad)} such values in all)"
         )
     x.flags.writeable = False

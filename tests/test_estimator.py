@@ -1,0 +1,65 @@
+"""scikit-learn's checks of an estimator, as far as they make sense for a series."""
+
+import numpy as np
+import pytest
+from sklearn.base import clone
+from sklearn.utils.estimator_checks import check_estimator
+
+from madcluster import MADCluster, synthetic
+from madcluster.baselines import BASELINES
+
+SCORE = "`score` is a setting, as the method's choice of score; scikit-learn takes it for a method"
+WINDOWS = "a row's score depends on the rows around it: order and neighbors are the point"
+WORDS = "refused with a ValueError as all bad input, in our words"
+EXPECTED = {
+    "check_dtype_object": WORDS,
+    "check_estimators_empty_data_messages": WORDS,
+    "check_fit2d_1sample": WORDS,
+}
+OF_SERIES = {
+    "check_methods_sample_order_invariance": WINDOWS,
+    "check_methods_subset_invariance": WINDOWS,
+}
+
+
+@pytest.mark.parametrize(
+    ("detector", "expected"),
+    [
+        (
+            MADCluster(window=5, epochs=1, batch_size=64, options={"d": 4}),
+            {
+                "check_fit_score_takes_y": SCORE,
+                "check_n_features_in_after_fitting": SCORE,
+                "check_pipeline_consistency": SCORE,
+                **OF_SERIES,
+            },
+        ),
+        (BASELINES["l2_norm"](), {}),
+        (BASELINES["pca_error"](), {}),
+        (BASELINES["nearest_neighbor"](window=3), OF_SERIES),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_the_checks_of_scikit_learn(detector, expected):
+    results = check_estimator(detector, on_fail=None, on_skip=None)
+    failed = {r["check_name"]: r["exception"] for r in results if r["status"] == "failed"}
+    unexpected = {name: error for name, error in failed.items() if name not in EXPECTED | expected}
+    assert unexpected == {}
+    assert set(expected) <= set(failed), "no longer fails: take it off the list"
+
+
+def test_the_habits_of_pyod():
+    series = synthetic(n_train=800, n_test=900, n_channels=4, seed=0)
+    detector = MADCluster(epochs=1, stride=20, contamination=0.05).fit(series.train)
+    assert detector.decision_scores_.shape == detector.labels_.shape == (800,)
+    assert detector.labels_.mean() == pytest.approx(0.05, abs=0.002)
+    np.testing.assert_array_equal(
+        detector.predict(series.test), detector.decision_function(series.test) > detector.threshold_
+    )
+
+
+def test_parameters_can_be_read_set_and_cloned():
+    detector = MADCluster(window=50).set_params(epochs=2, options={"d": 8})
+    assert clone(detector).get_params() == detector.get_params()
+    with pytest.raises(ValueError, match="Invalid parameter 'epoch'"):
+        detector.set_params(epoch=3)
