@@ -89,8 +89,9 @@ class MADCluster(Detector):
         The fitted network.
     history_ : History
         Its training, epoch by epoch.
-    usual_ : (c,)
-        Median of every scaled channel in the train split; what `explain` compares with.
+    usual_, spread_ : (c,)
+        Median and standard deviation of every scaled channel in the train split, 1 for a constant one;
+        what `explain` compares with.
     decision_scores_ : (n,)
         Scores of the training rows.
     threshold_ : float
@@ -243,6 +244,7 @@ class MADCluster(Detector):
             held_out = self.scaler_.transform(held_out)
         scaled = self.scaler_.transform(x)
         self.usual_ = np.median(scaled, axis=0)
+        self.spread_ = np.where(np.ptp(scaled, axis=0) > 0, scaled.std(0), np.float32(1))
         self.history_ = fit(self.model_, scaled, config, held_out=held_out)
 
     def _score(self, x: np.ndarray) -> np.ndarray:
@@ -276,7 +278,7 @@ class MADCluster(Detector):
         return self
 
     def explain(
-        self, X: Any, start: int, stop: int, *, method: Method = "occlusion"
+        self, X: Any, start: int, stop: int, *, method: Method = "gradient"
     ) -> np.ndarray | pd.Series:
         """What every channel adds to the score of some rows; see `madcluster.explain.contributions`.
 
@@ -306,7 +308,7 @@ class MADCluster(Detector):
         tensors = {f"model.{k}": v.contiguous() for k, v in self.model_.state_dict().items()}
         for name, array in self.scaler_.state().items():
             tensors[f"scaler.{name}"] = torch.as_tensor(np.array(array))
-        tensors["usual"] = torch.as_tensor(self.usual_)
+        tensors["usual"] = torch.as_tensor(np.stack([self.usual_, self.spread_]))
         tensors["decision_scores"] = torch.as_tensor(self.decision_scores_)
         header = {
             "format": FORMAT,
@@ -357,10 +359,11 @@ class MADCluster(Detector):
             raise CheckpointError(
                 f"{path} is not a whole MADCluster checkpoint: {error}"
             ) from error
-        if header["format"] > FORMAT:
-            raise CheckpointError(
-                f"{path} has format {header['format']}, this version reads up to {FORMAT}"
-            )
+        version = header.get("format") if isinstance(header, dict) else None
+        if not isinstance(version, int):
+            raise CheckpointError(f"{path} does not say which format it has")
+        if version > FORMAT:
+            raise CheckpointError(f"{path} has format {version}, this version reads up to {FORMAT}")
         try:
             params = header["params"]
             if (params["embedder"] is None) != (embedder is not None):
@@ -369,10 +372,11 @@ class MADCluster(Detector):
             detector = cls(
                 **{**params, "embedder": embedder or params["embedder"], "device": device}
             )
-            detector.n_features_in_ = header["n_features_in"]
-            detector.threshold_ = header["threshold"]
+            detector.check()
+            detector.n_features_in_ = int(header["n_features_in"])
+            detector.threshold_ = float(header["threshold"])
             detector.decision_scores_ = tensors.pop("decision_scores").numpy()
-            detector.usual_ = tensors.pop("usual").numpy()
+            detector.usual_, detector.spread_ = tensors.pop("usual").numpy()
             scaler = {
                 name.removeprefix("scaler."): tensors.pop(name).numpy()
                 for name in [name for name in tensors if name.startswith("scaler.")]

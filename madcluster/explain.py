@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Method", "contributions", "hit_rates", "random_hit_rates"]
 
-Method = Literal["occlusion", "gradient"]
+Method = Literal["gradient", "occlusion", "deviation"]
 
 
 def contributions(
@@ -26,7 +26,7 @@ def contributions(
     start: int,
     stop: int,
     *,
-    method: Method = "occlusion",
+    method: Method = "gradient",
     stride: int | None = None,
 ) -> np.ndarray:
     """What every channel adds to the mean score of rows start … stop − 1.
@@ -39,17 +39,19 @@ def contributions(
         The series that holds the rows; at least a window.
     start, stop : int
         Rows of an alarm.
-    method : "occlusion" or "gradient"
+    method : "gradient", "occlusion" or "deviation"
         "occlusion": the fall of the mean score when the channel is held at its median of the train
         split, in all windows that cover the rows. It needs c + 1 passes and no gradient.
         "gradient": Σ_t ∂s/∂x_t · (x_t − median), a first-order guess of the same from one pass back.
+        "deviation": the mean of |x − median| / σ over the rows. It knows nothing of the score, yet
+        names SMD's known root causes more often than the other two (chapter 15).
     stride : int, optional
         Steps between the windows that are looked at; a tenth of a window by default.
 
     Returns
     -------
-    (c,) in units of the score. Positive: the channel makes the rows more anomalous. They need not add
-    up to the score, for channels act together.
+    (c,) in units of the score, or of σ. Positive: the channel makes the rows more anomalous. They need
+    not add up to the score, for channels act together.
 
     Raises
     ------
@@ -66,6 +68,9 @@ def contributions(
     window = detector.window
     if len(x) < window:
         raise ValueError(f"x has {len(x)} rows, less than a window of {window}")
+    if method == "deviation":
+        scaled = detector.scaler_.transform(x[start:stop])
+        return (abs(scaled - detector.usual_) / detector.spread_).mean(0, dtype=np.float64)
     first, last = max(0, start - window + 1), min(len(x), stop + window - 1)
     if last - first < window:  # an alarm at the edge of a short series
         first, last = max(0, last - window), min(len(x), max(0, last - window) + window)

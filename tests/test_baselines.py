@@ -83,5 +83,5 @@ def test_bad_input(series, name):
     with pytest.raises(ValueError, match="NaN in row 0"):
         detector.fit(np.full((100, 2), np.nan))
     detector.fit(series.train)
-    with pytest.raises(ValueError, match="X has 2 features, but .* is expecting"):
+    with pytest.raises(ValueError, match=r"X has 2 features, but .* is expecting"):
         detector.decision_function(series.test[:, :2])

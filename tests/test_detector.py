@@ -188,7 +188,7 @@ def with_value(value):
 @pytest.mark.parametrize(
     ("x", "message"),
     [
-        (with_value(np.nan), "nan in row 7, channel 2"),
+        (with_value(np.nan), "NaN in row 7, channel 2"),
         (with_value(np.inf), "inf in row 7, channel 2"),
         (with_value(1e300), "inf in row 7, channel 2"),
         (np.zeros(100), "2-D"),
@@ -208,7 +208,7 @@ def test_bad_input_is_refused_by_fit(x, message):
 @pytest.mark.parametrize(
     ("x", "message"),
     [
-        (with_value(np.nan), "nan in row 7, channel 2"),
+        (with_value(np.nan), "NaN in row 7, channel 2"),
         (np.zeros((100, 3)), "X has 3 features, but MADCluster is expecting 4 features"),
         (np.zeros((19, 4)), "at least one window of 20"),
     ],

@@ -42,7 +42,7 @@ def plain():
 @pytest.mark.parametrize(("start", "stop"), [(0, 1), (60, 80), (0, 200), (199, 200), (95, 96)])
 def test_occlusion_is_what_the_channel_adds(plain, start, stop):
     detector, _, x = plain
-    found = contributions(detector, x, start, stop, stride=1)
+    found = contributions(detector, x, start, stop, method="occlusion", stride=1)
     assert found[1] == 0
     assert np.argmax(found) == 2 or stop - start < 5
     if stop - start == 1:  # one row is a mean of itself
@@ -52,10 +52,11 @@ def test_occlusion_is_what_the_channel_adds(plain, start, stop):
 def test_the_gradient_is_exact_for_a_linear_score(plain):
     _, linear, x = plain
     by_gradient = contributions(linear, x, 50, 70, method="gradient")
-    np.testing.assert_allclose(by_gradient, contributions(linear, x, 50, 70), rtol=1e-3, atol=1e-5)
+    by_occlusion = contributions(linear, x, 50, 70, method="occlusion")
+    np.testing.assert_allclose(by_gradient, by_occlusion, rtol=1e-3, atol=1e-5)
 
 
-@pytest.mark.parametrize("method", ["occlusion", "gradient"])
+@pytest.mark.parametrize("method", ["occlusion", "gradient", "deviation"])
 def test_a_spike_is_found_in_its_channel(method):
     series = synthetic(n_train=1500, n_test=900, n_channels=6, kinds=("spike",), seed=1)
     detector = MADCluster(epochs=5, stride=10, batch_size=16, window=50).fit(series.train)
@@ -63,6 +64,15 @@ def test_a_spike_is_found_in_its_channel(method):
     x[400:404, 3] += 8
     found = contributions(detector, x, 400, 404, method=method)
     assert np.argmax(found) == 3
+
+
+def test_a_deviation_is_in_standard_deviations_and_a_constant_channel_in_its_own_units():
+    train = np.random.default_rng(0).normal(size=(400, 2)) * [10, 0] + [5, 7]
+    detector = MADCluster(epochs=1, window=20, stride=10).fit(train)
+    x = np.full((40, 2), [np.median(train[:, 0]), 7.0])
+    x[10:12] += [30, 2]
+    found = contributions(detector, x, 10, 12, method="deviation")
+    np.testing.assert_allclose(found, [30 / train[:, 0].std(), 2], rtol=1e-4)
 
 
 def test_a_frame_gives_names_and_a_file_keeps_what_is_usual(tmp_path):

@@ -181,9 +181,9 @@ def _npy(path: Path, dataset: str) -> np.ndarray:
     """A float array of the data set's width; pickled objects are never read."""
     try:
         x = np.load(_existing(path, dataset), allow_pickle=False)
-    except (ValueError, EOFError, OSError, MemoryError) as error:
-        if isinstance(error, MissingDataError):
-            raise
+    except MissingDataError:
+        raise
+    except Exception as error:  # NumPy reads a header as Python text and may fail as that does
         raise ValueError(f"{path} is not a whole .npy array of numbers: {error}") from error
     width = N_CHANNELS[dataset]
     if not isinstance(x, np.ndarray) or x.ndim != 2 or x.shape[1] != width:

@@ -7,7 +7,6 @@ import os
 import stat
 import tempfile
 import zipfile
-import zlib
 from pathlib import Path, PurePosixPath
 
 from madcluster.data.benchmarks import (
@@ -141,8 +140,11 @@ def _nasa_arrays(dataset: str, folder: Path, archive: str | os.PathLike[str] | N
         raise MissingDataError(f"no archive at {archive}") from error
     except IsADirectoryError as error:
         raise ArchiveError(f"{archive} is a folder; give the zip file as downloaded") from error
-    # zipfile: RuntimeError for a password, NotImplementedError (one too) for an unknown method
-    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
+    except (ArchiveError, PermissionError):
+        raise
+    # zipfile has many: RuntimeError for a password, NotImplementedError for an unknown method, OSError
+    # for a place outside of the file, EOFError, zlib.error, struct.error, UnicodeDecodeError
+    except Exception as error:
         raise ArchiveError(f"{archive} is not a whole zip file: {error}") from error
 
 

@@ -55,11 +55,11 @@ def checked_rows(x: Any, where: str, channels: tuple[str, ...] | None = None) ->
     """Finite rows as read-only float32 (n c), or a ValueError that says what is wrong with them."""
     if issparse(x):
         raise ValueError(f"{where} is sparse; dense rows are needed, such as {where}.toarray()")
-    x = np.asarray(x)
-    if np.iscomplexobj(x):
-        raise ValueError(f"{where} is complex. Complex data not supported")
     try:
-        x = np.asarray(x, dtype=np.float64)
+        x = np.asarray(x)
+        if np.iscomplexobj(x):
+            raise ValueError("Complex data not supported")
+        x = x.astype(np.float64)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{where} must be numbers: {error}") from error
     if x.ndim != 2:
