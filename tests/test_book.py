@@ -5,9 +5,11 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import nbformat
+import pandas as pd
 import pytest
 import yaml
 from execute import run
+from plant import plant
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "book").glob("*.ipynb"))
@@ -97,10 +99,48 @@ def test_the_benchmark_chapter_on_a_real_machine(data_root, tmp_path):
     assert "image/png" in text
 
 
+def examples_of_the_readme():
+    text = (ROOT / "README.md").read_text()
+    return re.findall(r"```python\n(.*?)```\s*```\n(.*?)```", text, re.DOTALL)
+
+
+def test_the_alarms_of_the_readme_are_those_it_prints(capsys, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    code, output = examples_of_the_readme()[1]
+    exec(compile(code, "README.md", "exec"), {})
+    printed, expected = (
+        [line.split() for line in text.splitlines()[1:]]
+        for text in (capsys.readouterr().out, output)
+    )
+    # another processor may round otherwise, and so begin an alarm a few rows earlier
+    for line, wanted in zip(printed, expected, strict=True):
+        assert line[-1] == wanted[-1]
+        assert float(line[-2]) == pytest.approx(float(wanted[-2]), abs=0.02)
+        times = [pd.Timestamp(" ".join(text[1:3])) for text in (line, wanted)]
+        assert abs(times[0] - times[1]) <= pd.Timedelta(minutes=5)
+
+
+def test_the_sample_file_is_what_its_script_writes():
+    pd.testing.assert_frame_equal(
+        pd.read_csv(ROOT / "book" / "_static" / "plant.csv"), plant(), check_dtype=False, atol=2e-3
+    )
+
+
+def test_chapter_15_reports_on_a_file(tmp_path):
+    parameters = {
+        "CSV": str(ROOT / "book" / "_static" / "plant.csv"),
+        "TIME": "minute",
+        "LABELS": "fault",
+        "FAST": True,
+    }
+    run(ROOT / "book" / "15_your_own_data.ipynb", tmp_path / "report.ipynb", parameters, cwd=ROOT)
+    text = (tmp_path / "report.ipynb").read_text()
+    assert "Series('plant', train (1100, 8)" in text
+    assert text.count("image/png") >= 5
+
+
 def test_the_example_of_the_readme_prints_what_it_says(capsys):
-    code, _, output = re.search(
-        r"```python\n(.*?)```(.*?)```\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL
-    ).groups()
+    code, output = examples_of_the_readme()[0]
     exec(compile(code, "README.md", "exec"), {})
     printed = capsys.readouterr().out
     for line, expected in zip(printed.splitlines(), output.splitlines(), strict=True):
