@@ -86,7 +86,7 @@ def test_one_pass_over_last_steps_is_window_by_window(series, fitted, n_layers, 
         objective=objective, score=score, window=40, options={"d": 6, "n_layers": n_layers}
     )
     model = detector.model_.double()
-    x = torch.as_tensor(series.test[:120]).double()
+    x = torch.tensor(series.test[:120]).double()
     windows = x.unfold(0, 40, 1).transpose(1, 2)
     with torch.no_grad():
         expected = model(windows)
