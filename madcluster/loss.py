@@ -97,12 +97,7 @@ class _Products(torch.autograd.Function):
     @staticmethod
     def forward(ctx: FunctionCtx, h: Tensor, center: Tensor) -> Tensor:
         ctx.save_for_backward(h, center)
-        values = []
-        for rows in _blocks(h, h.shape[1]):
-            offset = rows - center
-            products = vecdot(offset, offset), rows @ center, vecdot(rows, rows)
-            values.append(torch.stack(products))
-        return torch.cat(values, 1)
+        return _products(h, center)
 
     @staticmethod
     @once_differentiable
@@ -117,6 +112,15 @@ class _Products(torch.autograd.Function):
             out.mul_(2 * distance[:, None]).addcmul_(rows, 2 * norm[:, None])
             out.addr_(product, center)
         return grad_h, grad_center
+
+
+def _products(h: Tensor, center: Tensor) -> Tensor:
+    values = []
+    for rows in _blocks(h, h.shape[1]):
+        offset = rows - center
+        products = vecdot(offset, offset), rows @ center, vecdot(rows, rows)
+        values.append(torch.stack(products))
+    return torch.cat(values, 1)
 
 
 def _blocks(x: Tensor, width: int) -> tuple[Tensor, ...]:
@@ -136,7 +140,8 @@ def distance_and_cosine(h: Tensor, center: Tensor) -> tuple[Tensor, Tensor]:
     -------
     ‖h − c‖² and q, both (b t), as the two functions give them. They can be differentiated once.
     """
-    values = _Products.apply(h.flatten(0, -2), center[0])
+    products = _Products.apply if torch.is_grad_enabled() else _products
+    values = products(h.flatten(0, -2), center[0])
     distance, product, squared = values.unflatten(1, h.shape[:-1])  # (b t)
     # norms below 1e-8 count as that, so a zero embedding has cosine 0 and a finite gradient
     length = squared.clamp_min(1e-16).sqrt() * center.square().sum().clamp_min(1e-16).sqrt()

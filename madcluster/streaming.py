@@ -73,20 +73,20 @@ class Stream:
         self.channels = tuple(str(i) for i in range(detector.n_features_in_))
         like = next(detector.model_.parameters())
         self._empty = torch.empty(0, len(self.channels), dtype=like.dtype, device=like.device)
-        self._reach = self._rows_before()
+        with torch.inference_mode():
+            self._last_steps = detector.model_.last_steps() if aggregate == "last" else None
+            self._reach = self._rows_before()
         self.seen = self.scored = 0
         self._rows = self._empty  # the last ones, at most window − 1
         self._sums = np.zeros(self.window)  # of scores of the rows that wait, for "mean"
 
-    @torch.inference_mode()
-    def _rows_before(self) -> int | None:
-        """Rows that the last step of a window depends on beside its own; None: look at all."""
-        if self.aggregate == "mean":
-            return None
-        out = self.detector.model_.last_steps(
-            self._empty.new_zeros(self.window, len(self.channels))
-        )
-        return None if out is None or out.score is None else self.window - out.score.shape[1]
+    def _rows_before(self) -> int:
+        """Rows that the score of a last step depends on, beside its own."""
+        if self._last_steps is None:
+            return self.window - 1
+        score = self._last_steps(self._empty.new_zeros(self.window, len(self.channels))).score
+        assert score is not None
+        return self.window - score.shape[1]
 
     @torch.inference_mode()
     def update(self, rows: Any) -> np.ndarray:
@@ -127,12 +127,11 @@ class Stream:
             rest = x[1:]
             tail = self._score(rest)[:, -1] if len(rest) >= self.window else head[:0]
             return torch.cat([head, tail]).numpy()
-        if self._reach is None:
+        if self._last_steps is None:
             return self._score(x)[:, -1].numpy()
-        out = self.detector.model_.last_steps(x[-(self._reach + n) :])
-        assert out is not None
-        assert out.score is not None
-        return out.score[0].double().cpu().numpy()
+        score = self._last_steps(x[-(self._reach + n) :]).score
+        assert score is not None
+        return score[0].double().cpu().numpy()
 
     def _mean(self, x: Tensor) -> np.ndarray:
         scores = self._score(x).numpy()

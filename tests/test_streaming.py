@@ -90,7 +90,7 @@ def test_one_pass_over_last_steps_is_window_by_window(series, fitted, n_layers, 
     windows = x.unfold(0, 40, 1).transpose(1, 2)
     with torch.no_grad():
         expected = model(windows)
-        found = model.last_steps(x)
+        found = model.last_steps()(x)
     n = len(windows)
     torch.testing.assert_close(found.h[0, -n:], expected.h[:, -1], rtol=1e-9, atol=1e-9)
     torch.testing.assert_close(found.score[0, -n:], expected.score[:, -1], rtol=1e-9, atol=1e-9)
@@ -98,7 +98,7 @@ def test_one_pass_over_last_steps_is_window_by_window(series, fitted, n_layers, 
 
 def test_more_clusters_look_at_the_whole_window(series, fitted):
     detector = fitted(k=3, aggregate="last")
-    assert detector.model_.last_steps(torch.zeros(40, 4)) is None
+    assert detector.model_.last_steps() is None
     found = fed(detector.stream(), series.test[:60], [30])
     np.testing.assert_allclose(
         found, detector.decision_function(series.test[:60]), rtol=1e-5, atol=1e-6

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -44,21 +44,17 @@ class Embedder(nn.Module):
     def forward(self, x: Tensor) -> Embedding:
         raise TypeError(f"{type(self).__name__} must define forward(x (b t c)) -> Embedding")
 
-    def last_steps(self, x: Tensor) -> Embedding | None:
-        """Embedding of the last step of every window that ends in a series, from one pass.
+    def last_steps(self) -> Callable[[Tensor], Embedding] | None:
+        """A function that embeds the last step of every window that ends in a series, in one pass.
 
         For networks whose last step depends on a few rows before it, so that windows share most of
         their work. Others return None, and windows go through `forward` one by one.
 
-        Parameters
-        ----------
-        x : (m c)
-            Rows in order.
-
         Returns
         -------
-        Embedding with h (1 n d) and score (1 n) for the last n rows of x, as many as have enough rows
-        before them; no loss. The values are those that `forward` gives the last step of a window.
+        A function of rows (m c) in order. It returns an Embedding with h (1 n d) and score (1 n) for
+        the last n rows, as many as have enough rows before them, and no loss; the values are those that
+        `forward` gives the last step of a window. It uses the weights as they are now.
         """
         return None
 

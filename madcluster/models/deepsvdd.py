@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Literal, cast
 
 import torch
@@ -48,13 +48,13 @@ class DilatedConvolution(nn.Module):
         convolved = conv1d(h, self.conv.weight, dilation=reach)
         return h[..., reach:-reach] + leaky_relu(convolved, 0.1)
 
-    def at_end(self, before: Tensor, end: Tensor) -> Tensor:
-        """The layer at the last steps of n windows, where the edge is repeated; (1 d n) each.
+    def at_end(self) -> Tensor:
+        """Weights (d 2d) on `dilation` steps before a window's last step, and on that step itself.
 
-        `before` is the input `dilation` steps before each end.
+        There the edge is repeated, so the right neighbor of the last step is the step.
         """
-        w = self.conv.weight  # (d d 3)
-        return end + leaky_relu(w[:, :, 0] @ before + (w[:, :, 1] + w[:, :, 2]) @ end, 0.1)
+        before, here, after = self.conv.weight.unbind(-1)
+        return torch.cat([before, here + after], 1)
 
 
 class DeepSVDD(Embedder):
@@ -117,22 +117,28 @@ class DeepSVDD(Embedder):
         outside = loss.soft_boundary(distance, self.squared_radius, self.nu)
         return Embedding(h, outside.mean(), distance - self.squared_radius)
 
-    def last_steps(self, x: Tensor) -> Embedding | None:
+    def last_steps(self) -> Callable[[Tensor], Embedding]:
         """See `Embedder.last_steps`. A last step sees 2^layers − 1 rows before it, none after it."""
-        dilations = [2**i for i in range(len(self.layers))]
-        inner, first = self.inlet(x.T[None]), 0  # (1 d m), of which the first stands for row 0
-        end = inner[..., sum(dilations) :]  # (1 d n)
-        layers = cast(Iterable[DilatedConvolution], self.layers)
-        for layer, dilation in zip(layers, dilations, strict=True):
-            start = sum(dilations) - dilation - first
-            end = layer.at_end(inner[..., start : start + end.shape[-1]], end)
-            if dilation < dilations[-1]:
-                inner, first = layer.inside(inner), first + dilation
-        h = self.outlet(end).mT  # (1 n d)
-        score = loss.distance_mapping(h, self.center[None]).squeeze(-1)
-        if self.objective == "soft-boundary":
-            score = score - self.squared_radius
-        return Embedding(h, score=score)
+        layers = list(cast(Iterable[DilatedConvolution], self.layers))
+        weights = [layer.at_end() for layer in layers]
+        reach = 2 ** len(layers) - 1
+
+        def last(x: Tensor) -> Embedding:
+            inner, first = self.inlet(x.T[None]), 0  # (1 d m), of which the first stands for row 0
+            end = inner[0, :, reach:]  # (d n)
+            for i, (layer, weight) in enumerate(zip(layers, weights, strict=True)):
+                start = reach - 2**i - first
+                before = inner[0, :, start : start + end.shape[1]]
+                end = end + leaky_relu(weight @ torch.cat([before, end]), 0.1)
+                if i + 1 < len(layers):
+                    inner, first = layer.inside(inner), first + 2**i
+            h = (self.outlet.weight[:, :, 0] @ end).T[None]  # (1 n d)
+            score = (h - self.center).square().sum(-1)
+            if self.objective == "soft-boundary":
+                score = score - self.squared_radius
+            return Embedding(h, score=score)
+
+        return last
 
     @torch.no_grad()
     def prepare(self, batches: Iterable[Tensor], epoch: int) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Literal, NamedTuple, get_args
 
 import torch
@@ -154,10 +154,11 @@ class Head(nn.Module):
         return None if self.theta is None else MARGIN + (1 - 2 * MARGIN) * self.theta.sigmoid()
 
     def forward(self, h: Tensor) -> Assignment:
-        if self.threshold is not None:
+        threshold = self.threshold
+        if threshold is not None:
             distance, q = loss.distance_and_cosine(h, self.centers)  # (b t)
             smoothing = self.smoothing if self.training else 0.0
-            cluster = loss.one_directed_adaptive(q, self.threshold, smoothing=smoothing)
+            cluster = loss.one_directed_adaptive(q, threshold, smoothing=smoothing)
             return Assignment(distance, q.unsqueeze(-1), cluster)
         distance = loss.distance_mapping(h, self.centers).amin(-1)  # (b t)
         q = loss.student_t_assignment(h, self.centers)  # (b t k)
@@ -237,12 +238,17 @@ class WithHead(Embedder):
         parts = {name: value.detach() for name, value in parts.items()}
         return Embedding(inner.h, total, self._score(inner, a), {**inner.parts, **parts})
 
-    def last_steps(self, x: Tensor) -> Embedding | None:
+    def last_steps(self) -> Callable[[Tensor], Embedding] | None:
         """See `Embedder.last_steps`. For k > 1 the target is that of a whole window: None."""
-        inner = self.embedder.last_steps(x) if self.head.k == 1 else None
-        if inner is None:
+        of_embedder = self.embedder.last_steps() if self.head.k == 1 else None
+        if of_embedder is None:
             return None
-        return Embedding(inner.h, score=self._score(inner, self.head(inner.h)))
+
+        def last(x: Tensor) -> Embedding:
+            inner = of_embedder(x)
+            return Embedding(inner.h, score=self._score(inner, self.head(inner.h)))
+
+        return last
 
     def _score(self, inner: Embedding, a: Assignment) -> Tensor:
         if self.score == "distance":
