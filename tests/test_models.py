@@ -163,10 +163,20 @@ def test_discrepancies_equal_the_materialized_form_in_value_and_gradient(n, p):
         torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-12)
 
 
-def by_value(x, share, training=True):
-    """A dropout that reads its mask off the values: the same in any order of computation."""
-    kept = (x.detach() * 1e3).remainder(1) >= share
-    return x * kept / (1 - share) if training else x
+def mask_by_value(x, share):
+    """A mask that is read off the values: the same in any order of computation."""
+    return ((x.detach() * 1e3).remainder(1) >= share) / (1 - share)
+
+
+def by_value(x, share):
+    return x * mask_by_value(x, share)
+
+
+def test_the_mask_of_a_dropout_leaves_out_its_share_and_keeps_the_mean():
+    torch.manual_seed(0)
+    found = dcdetector.mask(torch.empty(100_000), 0.1)
+    assert found.unique().tolist() == pytest.approx([0, 1 / 0.9])
+    assert (found == 0).float().mean().item() == pytest.approx(0.1, abs=0.005)
 
 
 def literal_maps(model, x):
@@ -218,7 +228,7 @@ def literal_dcdetector(model, x):
     ids=["none", "attention", "both"],
 )
 def test_dcdetector_equals_the_literal_form(n_heads, dropouts, monkeypatch):
-    monkeypatch.setattr(nn.functional, "dropout", by_value)
+    monkeypatch.setattr(dcdetector, "mask", mask_by_value)
     torch.manual_seed(0)
     model = DCdetector(3, window=20, d=8, n_layers=2, n_heads=n_heads, **dropouts).double()
     x = batch().double()

@@ -21,7 +21,6 @@ from typing import NamedTuple, cast
 import torch
 from einops import rearrange
 from torch import Tensor, nn
-from torch.nn import functional
 
 from madcluster.models.base import Embedder, Embedding
 from madcluster.models.layers import (
@@ -162,6 +161,14 @@ class TokenScores(NamedTuple):
         return torch.baddbmm(rest, of_key, x.mT).view(s, n, -1, n)
 
 
+def mask(x: Tensor, share: float) -> Tensor:
+    """What dropout multiplies x with: 0 for a share of the values, 1 / (1 − share) for the others.
+
+    Uniform numbers are drawn about twice as fast as those of `functional.dropout`.
+    """
+    return torch.rand_like(x).ge_(share).div_(1 - share)
+
+
 def mean_map(
     scores: FoldedScores | TokenScores,
     f: Tensor,
@@ -178,7 +185,7 @@ def mean_map(
     for block in f.split(max(1, BLOCK // size)):
         attention = scores(embed(block.flatten(0, 1))).flatten(2).softmax(1)
         if dropout:
-            attention = functional.dropout(attention, dropout)
+            attention = attention * mask(attention, dropout)
         mean = attention.unflatten(0, (-1, c)).mean(1)
         maps.append(rearrange(mean, "b j (g i) -> b g i j", i=n))
     return torch.cat(maps)
@@ -282,12 +289,12 @@ class DCdetector(Embedder):
             parts = zip(*(layer.folded(basis, position) for layer in layers), strict=True)
             return mean_map(FoldedScores(*map(torch.cat, parts)), f, dropout)
         parts = zip(*(layer.of_tokens() for layer in layers), strict=True)
-        return mean_map(
-            TokenScores(*map(torch.cat, parts)),
-            f,
-            dropout,
-            lambda f: functional.dropout(view.embed(f) + view.position, self.embedding_dropout),
-        )
+
+        def tokens(f: Tensor) -> Tensor:
+            x = view.embed(f).add_(view.position)  # in place: nobody else holds it
+            return x.mul_(mask(x, self.embedding_dropout))
+
+        return mean_map(TokenScores(*map(torch.cat, parts)), f, dropout, tokens)
 
     def maps(self, x: Tensor) -> list[Maps]:
         """The maps of all layers and heads, one pair for each patch size; x (b t c) as it is read.
@@ -342,7 +349,8 @@ class DCdetector(Embedder):
             raise ValueError(f"expected windows of {self.window} steps, got {x.shape[1]}")
         maps = self.maps(x)
         tokens = self.tokens(instance_normalize(x))  # (b t d)
-        tokens = functional.dropout(tokens, self.embedding_dropout, self.training)
+        if self.training and self.embedding_dropout:
+            tokens = tokens * mask(tokens, self.embedding_dropout)
         discrepancy = self.discrepancy(maps)  # (b g t)
         game = discrepancy.mean() / len(maps)
         return Embedding(
