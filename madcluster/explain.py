@@ -43,7 +43,7 @@ def contributions(
         "occlusion": the fall of the mean score when the channel is held at its median of the train
         split, in all windows that cover the rows. It needs c + 1 passes and no gradient.
         "gradient": Σ_t ∂s/∂x_t · (x_t − median), a first-order guess of the same from one pass back.
-        "deviation": the mean of |x − median| / σ over the rows. It knows nothing of the score, yet
+        "deviation": the mean of ``|x − median| / σ`` over the rows. It knows nothing of the score, yet
         names SMD's known root causes more often than the other two (chapter 15).
     stride : int, optional
         Steps between the windows that are looked at; a tenth of a window by default.
