@@ -179,17 +179,12 @@ class MADCluster(Detector):
         self._config()
         Scaler(self.scaler, clip=self.clip)
         self._checked_score()
-        Head(
-            1,
-            k=self.k,
-            objective=self.objective,
-            nu=self.nu,
-            threshold=self.threshold,
-            smoothing=self.smoothing,
-            terms=self.terms,
-            outer_log=self.outer_log,
-            guard=self.guard,
-        )
+        Head(1, **self._of_head())
+
+    def _of_head(self) -> dict[str, Any]:
+        """Arguments that go to the head as they are."""
+        names = "k", "objective", "nu", "threshold", "smoothing", "terms", "outer_log", "guard"
+        return {name: getattr(self, name) for name in names}
 
     def _checked_score(self) -> Score:
         if self.score not in SCORES:
@@ -221,14 +216,7 @@ class MADCluster(Detector):
                 n_channels=n_channels,
                 window=self.window,
                 head=self.head,
-                k=self.k,
-                objective=self.objective,
-                nu=self.nu,
-                threshold=self.threshold,
-                smoothing=self.smoothing,
-                terms=self.terms,
-                outer_log=self.outer_log,
-                guard=self.guard,
+                **self._of_head(),
                 score=self.score,
                 options=self.options,
             )
