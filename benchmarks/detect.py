@@ -61,8 +61,8 @@ def seven() -> list[tuple[dict[str, object], str, str, dict[str, Any]]]:
             entity,
             {"embedder": name, "head": head, "epochs": 3},
         )
-        for name, head, (dataset, entity) in itertools.product(
-            EMBEDDERS, (False, True), [(name, entities(name)[0]) for name in ("SMD", "MSL")]
+        for (dataset, entity), head, name in itertools.product(
+            [(name, entities(name)[0]) for name in ("SMD", "MSL")], (False, True), EMBEDDERS
         )
     ]
 

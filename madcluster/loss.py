@@ -104,7 +104,7 @@ class _Products(torch.autograd.Function):
     def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor, Tensor]:
         h, center = ctx.saved_tensors  # type: ignore[attr-defined]
         grad_h, grad_center = torch.empty_like(h), torch.zeros_like(center)
-        blocks = (_blocks(x, h.shape[1]) for x in (h, grad.T, grad_h))
+        blocks = (cache_blocks(x, h.shape[1]) for x in (h, grad.T, grad_h))
         for rows, weights, out in zip(*blocks, strict=True):
             distance, product, norm = weights.T
             torch.sub(rows, center, out=out)
@@ -116,14 +116,14 @@ class _Products(torch.autograd.Function):
 
 def _products(h: Tensor, center: Tensor) -> Tensor:
     values = []
-    for rows in _blocks(h, h.shape[1]):
+    for rows in cache_blocks(h, h.shape[1]):
         offset = rows - center
         products = vecdot(offset, offset), rows @ center, vecdot(rows, rows)
         values.append(torch.stack(products))
     return torch.cat(values, 1)
 
 
-def _blocks(x: Tensor, width: int) -> tuple[Tensor, ...]:
+def cache_blocks(x: Tensor, width: int) -> tuple[Tensor, ...]:
     """Rows in pieces that fit a cache of the CPU; all of them at once elsewhere."""
     return x.split(max(1, BLOCK // width)) if x.device.type == "cpu" else (x,)
 

@@ -9,6 +9,7 @@ from madcluster.models import AnomalyTransformer
 from madcluster.models.anomaly_transformer import (
     EPSILON,
     association_discrepancy,
+    discrepancy_of_width,
     gaussian_association,
 )
 
@@ -70,6 +71,23 @@ def test_discrepancy_is_the_symmetrized_divergence_and_zero_for_equals():
     p, s = torch.rand(2, 5, 5).double().softmax(-1)
     torch.testing.assert_close(association_discrepancy(p, s), divergence(p, s) + divergence(s, p))
     assert association_discrepancy(p, p).abs().max() == 0
+
+
+def test_discrepancy_of_width_equals_the_one_of_its_map_in_value_and_gradient(monkeypatch):
+    monkeypatch.setattr("madcluster.loss.BLOCK", 2 * 7 * 7)  # two maps at a time
+    torch.manual_seed(0)
+    width = (0.05 + 3 * torch.rand(3, 3, 7).double()).requires_grad_()
+    series = torch.randn(3, 3, 7, 7).double().mul(3).softmax(-1).requires_grad_()
+    weight = torch.randn(3, 3, 7).double()
+    values = [
+        discrepancy_of_width(width, series),
+        association_discrepancy(gaussian_association(width), series),
+    ]
+    torch.testing.assert_close(*values, rtol=1e-12, atol=1e-12)
+    grads = [torch.autograd.grad((weight * v).sum(), (width, series)) for v in values]
+    torch.testing.assert_close(*grads, rtol=1e-10, atol=1e-10)
+    with torch.no_grad():
+        assert discrepancy_of_width(width, series).equal(values[0])
 
 
 def test_loss_and_gradients_equal_the_two_phases():

@@ -10,28 +10,39 @@ divergence between rows of P and S.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple, cast
 
 import torch
 from einops import rearrange
 from torch import Tensor, nn
+from torch.autograd.function import FunctionCtx, once_differentiable
 from torch.nn.functional import gelu
 
+from madcluster.loss import cache_blocks
 from madcluster.models.base import Embedder, Embedding
 from madcluster.models.layers import TokenEmbedding, reverse_gradient
 
-__all__ = ["AnomalyTransformer", "association_discrepancy", "gaussian_association"]
+__all__ = [
+    "AnomalyTransformer",
+    "association_discrepancy",
+    "discrepancy_of_width",
+    "gaussian_association",
+]
 
 EPSILON = 1e-4  # added inside the logarithms by the authors' code
 
 
 def gaussian_association(width: Tensor) -> Tensor:
     """Rows of a Gaussian in |i − j|, normalized to sum to one (eq. 2); width (… t) → (… t t)."""
-    steps = torch.arange(width.shape[-1], dtype=width.dtype, device=width.device)
-    squared_distance = (steps[:, None] - steps).square()  # (t t)
     # softmax of the exponent: the factor 1 / (sqrt(2π) σ) is the same for a whole row
-    return (-squared_distance / (2 * width[..., None].square())).softmax(-1)
+    return (squared_distance(width) * (-0.5 / width.square())[..., None]).softmax(-1)
+
+
+def squared_distance(like: Tensor) -> Tensor:
+    """(i − j)² of all steps, for widths (… t); (t t)."""
+    steps = torch.arange(like.shape[-1], dtype=like.dtype, device=like.device)
+    return (steps[:, None] - steps).square()
 
 
 def association_discrepancy(prior: Tensor, series: Tensor) -> Tensor:
@@ -41,11 +52,69 @@ def association_discrepancy(prior: Tensor, series: Tensor) -> Tensor:
     return ((prior - series) * difference).sum(-1)
 
 
+class _Discrepancy(torch.autograd.Function):
+    """`_discrepancy` with a backward pass in blocks as well.
+
+    What autograd would keep, about ten maps for each of S, is made again block by block: in a cache
+    that costs less than reading it from memory.
+    """
+
+    @staticmethod
+    def forward(ctx: FunctionCtx, width: Tensor, series: Tensor) -> Tensor:
+        ctx.save_for_backward(width, series)
+        return _discrepancy(width, series)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor, Tensor]:
+        width, series = ctx.saved_tensors  # type: ignore[attr-defined]
+        squared = squared_distance(width)
+        grad_width, grad_series = torch.empty_like(width), torch.empty_like(series)
+        for w, s, g, of_w, of_s in _blocks(width, series, grad, grad_width, grad_series):
+            p = gaussian_association(w)
+            gap, difference = p - s, (p + EPSILON).log() - (s + EPSILON).log()
+            torch.div(gap, s + EPSILON, out=of_s).add_(difference).mul_(-g[..., None])
+            # through the softmax to its exponent −(i − j)² / 2σ², of which (i − j)² / σ³ is the slope
+            by_p = gap.div_(p + EPSILON).add_(difference)
+            by_exponent = p * (by_p - (p * by_p).sum(-1, keepdim=True))
+            torch.div((by_exponent * squared).sum(-1) * g, w**3, out=of_w)
+        return grad_width, grad_series
+
+
+def _blocks(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """Pieces of tensors (n …), a few maps (t t) at a time."""
+    size = tensors[0].shape[-1] ** 2
+    return zip(*(cache_blocks(x, size) for x in tensors), strict=True)
+
+
+def _discrepancy(width: Tensor, series: Tensor) -> Tensor:
+    """Δ of rows with a Gaussian of that width; (n t) and (n t t) → (n t)."""
+    return torch.cat(
+        [association_discrepancy(gaussian_association(w), s) for w, s in _blocks(width, series)]
+    )
+
+
+def discrepancy_of_width(width: Tensor, series: Tensor) -> Tensor:
+    """`association_discrepancy(gaussian_association(width), series)`, with no map of the prior kept.
+
+    Parameters
+    ----------
+    width : (b g t)
+    series : (b g t t)
+
+    Returns
+    -------
+    (b g t). It can be differentiated once.
+    """
+    discrepancy = _Discrepancy.apply if torch.is_grad_enabled() else _discrepancy
+    return discrepancy(width.flatten(0, 1), series.flatten(0, 1)).view_as(width)
+
+
 class Associations(NamedTuple):
     """What one layer makes of its tokens."""
 
     output: Tensor  # (b t d)
-    prior: Tensor  # (b g t t)
+    width: Tensor  # (b g t), of the prior
     series: Tensor  # (b g t t)
 
 
@@ -66,14 +135,14 @@ class Layer(nn.Module):
             rearrange(part(x), "b t (g e) -> b g t e", g=self.n_heads)
             for part in (self.query, self.key, self.value)
         )
-        series = (query @ key.mT / math.sqrt(query.shape[-1])).softmax(-1)  # (b g t t)
+        series = (query / math.sqrt(query.shape[-1]) @ key.mT).softmax(-1)  # (b g t t)
         # the authors' code bounds σ to (0, 2) this way
         raw = rearrange(self.width(x), "b t g -> b g t")
         width = 3 ** (torch.sigmoid(5 * raw) + 1e-5) - 1
         attended = rearrange(series @ value, "b g t e -> b t (g e)")
         x = self.norm(x + self.out(attended))
         x = self.last_norm(x + self.down(gelu(self.up(x))))
-        return Associations(x, gaussian_association(width), series)
+        return Associations(x, width, series)
 
 
 class AnomalyTransformer(Embedder):
@@ -135,9 +204,9 @@ class AnomalyTransformer(Embedder):
         h = self.tokens(x)
         total = x.new_zeros(x.shape[:2])  # (b t)
         for layer in cast(Iterable[Layer], self.layers):
-            h, prior, series = layer(h)
+            h, width, series = layer(h)
             # value of S, gradient turned round: one discrepancy plays both phases
-            total = total + association_discrepancy(prior, reverse_gradient(series)).mean(1)
+            total = total + discrepancy_of_width(width, reverse_gradient(series)).mean(1)
         discrepancy = total / len(self.layers)
         h = self.norm(h)
         error = (x - self.decode(h)).square().mean(-1)  # (b t)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, cast
 
 import torch
 from einops import rearrange
 from torch import Tensor, nn
+from torch.autograd.function import FunctionCtx
 from torch.func import functional_call
 
 __all__ = [
@@ -59,9 +60,19 @@ class TokenEmbedding(nn.Module):
         return tokens + self.position
 
 
+class _Reverse(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: FunctionCtx, x: Tensor) -> Tensor:
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx: FunctionCtx, grad: Tensor) -> Tensor:
+        return -grad
+
+
 def reverse_gradient(x: Tensor) -> Tensor:
     """The same value with the gradient's sign turned (Ganin and Lempitsky, ICML 2015)."""
-    return 2 * x.detach() - x
+    return cast(Tensor, _Reverse.apply(x))
 
 
 def frozen(module: nn.Module, *inputs: Tensor) -> Any:
