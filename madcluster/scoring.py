@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from madcluster.models.base import Embedder
+from madcluster.training import flushed_denormals
 
 __all__ = ["Aggregate", "quantile_threshold", "score", "window_starts"]
 
@@ -20,6 +21,7 @@ def window_starts(n: int, *, window: int, stride: int) -> np.ndarray:
     return starts if starts[-1] == n - window else np.append(starts, n - window)
 
 
+@flushed_denormals()
 @torch.no_grad()
 def score(
     model: Embedder,

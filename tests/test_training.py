@@ -1,6 +1,7 @@
 """The training loop on toys: what it keeps, what it repeats, what it refuses."""
 
 import math
+import sys
 
 import numpy as np
 import pytest
@@ -8,11 +9,13 @@ import torch
 from torch import nn
 
 from madcluster.models import Embedder, Embedding, build
+from madcluster.scoring import score
 from madcluster.training import (
     Batches,
     Config,
     NonFiniteLossError,
     fit,
+    flushed_denormals,
     resolve_device,
     split_tail,
 )
@@ -229,3 +232,46 @@ def test_devices():
         assert resolve_device("auto").type == "cpu"
         with pytest.raises(ValueError, match="no CUDA"):
             resolve_device("cuda")
+
+
+def flushing():
+    return sys.float_info.min / 2 == 0
+
+
+class Watcher(Embedder):
+    """Remembers whether denormal numbers counted as 0 while it worked."""
+
+    def __init__(self):
+        super().__init__()
+        self.d = 2
+        self.scale, self.seen = nn.Parameter(torch.ones(())), []
+
+    def forward(self, x):
+        self.seen.append(flushing())
+        tiny = self.scale * 1e-39 * x  # below the smallest normal float32
+        if len(self.seen) > 1:
+            raise KeyError("stopped on the way")
+        return Embedding(x, loss=self.scale.square() + tiny.sum(), score=tiny[..., 0])
+
+
+def test_denormal_numbers_count_as_zero_in_fit_and_score_and_not_after():
+    x = np.ones((40, 2), dtype=np.float32)
+    model = Watcher()
+    scores = score(model, x, window=40)
+    assert not scores.any()
+    assert not flushing()
+    with pytest.raises(KeyError, match="stopped"):
+        fit(Watcher(), x, Config(window=10, epochs=1, device="cpu"))
+    assert model.seen == [True]
+    assert not flushing()
+
+
+def test_flushing_that_was_on_stays_on():
+    torch.set_flush_denormal(True)
+    try:
+        with flushed_denormals():
+            assert flushing()
+        assert flushing()
+    finally:
+        torch.set_flush_denormal(False)
+    assert not flushing()
