@@ -8,6 +8,8 @@ cost         training step, inference, peak memory, parameters and MACs of all s
 discrepancy  DCdetector against the form that builds (L L) maps, in turns in one process
              -> discrepancy.csv
 growth       training step by window length and by channels -> embedders_growth.csv
+denormals    a training, with denormal numbers and with zeros in their place
+             -> embedders_denormals.csv
 
 One thread, on a machine that does nothing else. Times are medians; the memory of a step is the highest
 resident size of a fresh process less that before the first step.
@@ -33,6 +35,8 @@ from torch import Tensor
 from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
+from madcluster import synthetic
+from madcluster.data import Scaler, windows
 from madcluster.models import EMBEDDERS, DCdetector, Embedder, build
 from madcluster.models.dcdetector import EPSILON
 from madcluster.models.layers import instance_normalize
@@ -348,13 +352,44 @@ def growth() -> None:
     save(rows, "embedders_growth")
 
 
+# --- denormal numbers -----------------------------------------------------------------------------
+
+
+def late_step(name: str, flush: bool) -> dict[str, object]:
+    """Seconds of a step after thirty others: untrained networks have no denormal numbers yet."""
+    torch.set_flush_denormal(flush)
+    plant = synthetic(3000, 100, 38, seed=0).train
+    x = torch.as_tensor(windows(Scaler().fit(plant).transform(plant), WINDOW, 10).copy())
+    model = build(name, n_channels=38, window=WINDOW, options=OPTIONS.get(name, {}))
+    optimizer, times = torch.optim.Adam(model.parameters(), lr=1e-3, amsgrad=True), []
+    for _ in range(40):
+        batch = x[torch.randperm(len(x))[:32]]
+        started = time.perf_counter()
+        loss = model(batch).loss
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        times.append(time.perf_counter() - started)
+    return {f"step s, {'zeros' if flush else 'denormals'}": round(statistics.median(times[30:]), 4)}
+
+
+def denormals() -> None:
+    rows = []
+    for name in EMBEDDERS:
+        row = {"embedder": name} | apart(late_step, name, False) | apart(late_step, name, True)
+        row["ratio"] = round(row["step s, denormals"] / row["step s, zeros"], 2)
+        rows.append(row)
+        print(row, flush=True)
+    save(rows, "embedders_denormals")
+
+
 def save(rows: list[dict[str, object]], name: str) -> None:
     table = pd.DataFrame(rows)
     print(table.to_string(index=False))
     write_result(table.assign(**provenance()), name)
 
 
-PARTS = {"cost": costs, "discrepancy": discrepancies, "growth": growth}
+PARTS = {"cost": costs, "discrepancy": discrepancies, "growth": growth, "denormals": denormals}
 
 
 def main() -> None:

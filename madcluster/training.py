@@ -223,7 +223,6 @@ def flushed_denormals() -> Iterator[None]:
         torch.set_flush_denormal(before)
 
 
-@flushed_denormals()
 def fit(
     model: Embedder, x: np.ndarray, config: Config, *, held_out: np.ndarray | None = None
 ) -> History:
@@ -282,7 +281,8 @@ def fit(
     validation = batches(tail) if len(tail) else None
 
     history, best_loss, best_weights = History(), math.inf, copy.deepcopy(model.state_dict())
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+    cuda = [device] if device.type == "cuda" else []
+    with flushed_denormals(), torch.random.fork_rng(devices=cuda):
         torch.manual_seed(config.seed)
         optimizer, scheduler = _optimizer(model, config)
         for epoch in progress(range(config.epochs), "training", unit="epoch"):
