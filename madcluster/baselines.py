@@ -8,10 +8,12 @@ from __future__ import annotations
 from typing import Any, Self
 
 import numpy as np
+import pandas as pd
 from sklearn.base import BaseEstimator
 from sklearn.decomposition import PCA
 from sklearn.exceptions import NotFittedError
 from sklearn.neighbors import NearestNeighbors
+from sklearn.utils.validation import validate_data
 
 from madcluster.data import Scaler, windows
 from madcluster.data.series import ScalerKind, checked_rows
@@ -31,8 +33,16 @@ __all__ = [
 class Detector(BaseEstimator):
     """Fit on normal data, score new data; **higher = more anomalous**, one score per row.
 
+    Data is an array or a DataFrame (n c). After a DataFrame with names, other DataFrames must have the
+    same columns in the same order; an array is taken in that order. Scores of a DataFrame are a
+    Series with its index.
+
     Attributes
     ----------
+    n_features_in_ : int
+        Channels.
+    feature_names_in_ : (c,)
+        Their names, where `fit` was given a DataFrame with columns of text.
     decision_scores_ : (n,)
         Scores of the training rows.
     threshold_ : float
@@ -60,32 +70,69 @@ class Detector(BaseEstimator):
         return (self.decision_scores_ > self.threshold_).astype(int)
 
     def fit(self, X: Any, y: Any = None) -> Self:
-        """Learn from normal data, (n c); `y` is ignored."""
-        X = checked_rows(X, "X")
-        self.n_features_in_ = X.shape[1]
-        self._fit(X)
-        self.decision_scores_ = self._score_train(X)
+        """Learn from normal data, (n c); `y` is ignored.
+
+        Raises
+        ------
+        ValueError
+            If the data is not a table of finite numbers; the message names row and channel.
+        """
+        rows = checked_rows(X, "X", _names(X))
+        self._fit(rows)
+        validate_data(self, X, reset=True, skip_check_array=True)  # number and names of channels
+        self.decision_scores_ = self._score_train(rows)
         self.threshold_ = quantile_threshold(self.decision_scores_, self.contamination)
         return self
 
-    def decision_function(self, X: Any) -> np.ndarray:
-        """Score of every row; (m c) → (m,) float64."""
+    @property
+    def channels_(self) -> tuple[str, ...]:
+        """Names of the channels, or their numbers."""
         self._check_fitted()
-        X = checked_rows(X, "X")
-        if X.shape[1] != self.n_features_in_:
+        return tuple(getattr(self, "feature_names_in_", map(str, range(self.n_features_in_))))
+
+    def _checked(self, X: Any, where: str = "X") -> np.ndarray:
+        """Finite rows (m c) of the channels that were learned."""
+        self._check_fitted()
+        if _names(X) is not None and hasattr(self, "feature_names_in_"):
+            validate_data(self, X, reset=False, skip_check_array=True)
+        rows = checked_rows(X, where, _names(X))
+        if rows.shape[1] != self.n_features_in_:
             raise ValueError(
-                f"X has {X.shape[1]} features, but {type(self).__name__} is expecting "
+                f"{where} has {rows.shape[1]} features, but {type(self).__name__} is expecting "
                 f"{self.n_features_in_} features as input"
             )
-        return self._score(X)
+        return rows
+
+    def decision_function(self, X: Any) -> np.ndarray | pd.Series:
+        """Score of every row; (m c) → (m,) float64.
+
+        Raises
+        ------
+        ValueError
+            As `fit`, and for other channels than those that were learned.
+        NotFittedError
+            Before `fit`.
+        """
+        return _like(X, self._score(self._checked(X)), "score")
 
     def _check_fitted(self) -> None:
         if not hasattr(self, "n_features_in_"):
             raise NotFittedError(f"{type(self).__name__} is not fitted: call fit first")
 
-    def predict(self, X: Any) -> np.ndarray:
+    def predict(self, X: Any) -> np.ndarray | pd.Series:
         """1 where the score is above `threshold_`, else 0; (m c) → (m,) int."""
-        return (self.decision_function(X) > self.threshold_).astype(int)
+        scores = self._score(self._checked(X))
+        return _like(X, (scores > self.threshold_).astype(int), "anomaly")
+
+
+def _names(X: Any) -> tuple[str, ...] | None:
+    """Of the columns, if X is a DataFrame."""
+    return tuple(map(str, X.columns)) if isinstance(X, pd.DataFrame) else None
+
+
+def _like(X: Any, values: np.ndarray, name: str) -> np.ndarray | pd.Series:
+    """With the index of X, if it is a DataFrame."""
+    return pd.Series(values, X.index, name=name) if isinstance(X, pd.DataFrame) else values
 
 
 class RandomScore(Detector):

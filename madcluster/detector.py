@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import copy
-import json
 import os
-import tempfile
-from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 import pandas as pd
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import nn
 
+from madcluster import checkpoint
 from madcluster.alarms import Rule, threshold_of
 from madcluster.baselines import Detector
+from madcluster.checkpoint import CheckpointError
 from madcluster.data import Scaler
 from madcluster.data.series import ScalerKind
 from madcluster.explain import Method, contributions
@@ -28,11 +25,7 @@ from madcluster.training import Config, fit, resolve_device
 
 __all__ = ["CheckpointError", "MADCluster"]
 
-FORMAT = 2  # of the checkpoint; a file with a higher number is refused
-
-
-class CheckpointError(ValueError):
-    """A file is not a checkpoint that this version can read."""
+KIND, FORMAT = "madcluster", 2  # of the checkpoint; a file with a higher number is refused
 
 
 class MADCluster(Detector):
@@ -286,33 +279,26 @@ class MADCluster(Detector):
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write tensors and plain JSON to one safetensors file, whole or not at all.
 
-        A module of your own is not stored, only its weights: `load` is given the module again.
+        With them go the versions of the software, and the number and names of the channels. A module of
+        your own is not stored, only its weights: `load` is given the module again.
         """
         self._check_fitted()
         params = {**self.get_params(deep=False), "device": "auto"}
         own_module = isinstance(self.embedder, nn.Module)
         if own_module:
             params["embedder"] = None
-        tensors = {f"model.{k}": v.contiguous() for k, v in self.model_.state_dict().items()}
+        tensors = {f"model.{k}": v for k, v in self.model_.state_dict().items()}
         for name, array in self.scaler_.state().items():
             tensors[f"scaler.{name}"] = torch.as_tensor(np.array(array))
         tensors["usual"] = torch.as_tensor(np.stack([self.usual_, self.spread_]))
         tensors["decision_scores"] = torch.as_tensor(self.decision_scores_)
-        header = {
-            "format": FORMAT,
+        about = {
             "params": params,
             "n_features_in": self.n_features_in_,
+            "channels": list(getattr(self, "feature_names_in_", ())),
             "threshold": self.threshold_,
         }
-        path = Path(path)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
-        os.close(handle)
-        try:
-            save_file(tensors, temporary, metadata={"madcluster": json.dumps(header)})
-            os.replace(temporary, path)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
+        checkpoint.write(path, KIND, about, tensors, version=FORMAT)
 
     @classmethod
     def load(
@@ -337,21 +323,7 @@ class MADCluster(Detector):
         FileNotFoundError
             If there is no such file.
         """
-        if not Path(path).is_file():
-            raise FileNotFoundError(f"no checkpoint at {path}")
-        try:
-            with safe_open(path, framework="pt") as file:
-                header = json.loads((file.metadata() or {})["madcluster"])
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        except (SafetensorError, KeyError, json.JSONDecodeError) as error:
-            raise CheckpointError(
-                f"{path} is not a whole MADCluster checkpoint: {error}"
-            ) from error
-        version = header.get("format") if isinstance(header, dict) else None
-        if not isinstance(version, int):
-            raise CheckpointError(f"{path} does not say which format it has")
-        if version > FORMAT:
-            raise CheckpointError(f"{path} has format {version}, this version reads up to {FORMAT}")
+        header, tensors = checkpoint.read(path, KIND, version=FORMAT)
         try:
             params = header["params"]
             if (params["embedder"] is None) != (embedder is not None):
@@ -362,6 +334,12 @@ class MADCluster(Detector):
             )
             detector.check()
             detector.n_features_in_ = int(header["n_features_in"])
+            if channels := header.get("channels"):  # absent where there were no names
+                if not (isinstance(channels, list) and len(channels) == detector.n_features_in_):
+                    raise ValueError(f"{channels} do not name {detector.n_features_in_} channels")
+                detector.feature_names_in_ = np.array(
+                    [str(name) for name in channels], dtype=object
+                )
             detector.threshold_ = float(header["threshold"])
             detector.decision_scores_ = tensors.pop("decision_scores").numpy()
             detector.usual_, detector.spread_ = tensors.pop("usual").numpy()

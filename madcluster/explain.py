@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from madcluster.data.series import Event, checked_rows
+from madcluster.data.series import Event
 from madcluster.scoring import window_starts
 
 if TYPE_CHECKING:
@@ -60,9 +60,7 @@ def contributions(
     """
     if method not in get_args(Method):
         raise ValueError(f"method must be one of {get_args(Method)}, got {method!r}")
-    detector._check_fitted()
-    channels = tuple(str(i) for i in range(detector.n_features_in_))
-    x = checked_rows(x, "x", channels)
+    x = detector._checked(x, "x")
     if not 0 <= start < stop <= len(x):
         raise ValueError(f"rows {start} … {stop} do not lie in x, which has {len(x)}")
     window = detector.window
@@ -95,7 +93,7 @@ def contributions(
         windows.requires_grad_()
         (gradient,) = torch.autograd.grad(mean_score(windows), windows)
         return (gradient * (windows.detach() - usual)).sum((0, 1)).double().cpu().numpy()
-    found = np.empty(len(channels))
+    found = np.empty(x.shape[1])
     with torch.no_grad():
         whole = mean_score(windows)
         for channel, value in enumerate(usual):

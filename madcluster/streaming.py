@@ -2,31 +2,24 @@
 
 from __future__ import annotations
 
-import json
 import os
-import tempfile
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, get_args
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
-from madcluster.data.series import checked_rows
+from madcluster import checkpoint
+from madcluster.checkpoint import CheckpointError
 from madcluster.scoring import Aggregate
 
 if TYPE_CHECKING:
     from madcluster.detector import MADCluster
 
-__all__ = ["Stream", "StreamStateError"]
+__all__ = ["Stream"]
 
 BLOCK = 2048  # rows at work at a time, however many come at once
-
-
-class StreamStateError(ValueError):
-    """A file does not hold the state of a stream of this detector."""
+KIND, FORMAT = "madcluster.stream", 1  # of a file; one with a higher number is refused
 
 
 class Stream:
@@ -70,7 +63,7 @@ class Stream:
         if aggregate not in get_args(Aggregate):
             raise ValueError(f"aggregate must be one of {get_args(Aggregate)}, got {aggregate!r}")
         self.detector, self.aggregate, self.window = detector, aggregate, detector.window
-        self.channels = tuple(str(i) for i in range(detector.n_features_in_))
+        self.channels = detector.channels_
         like = next(detector.model_.parameters())
         self._empty = torch.empty(0, len(self.channels), dtype=like.dtype, device=like.device)
         with torch.inference_mode():
@@ -95,11 +88,11 @@ class Stream:
         Raises
         ------
         ValueError
-            For values that are not finite numbers, or another number of channels. None of the rows
-            is taken then.
+            For values that are not finite numbers, or other channels. None of the rows is taken then.
         """
-        rows = np.asarray(rows)
-        rows = checked_rows(rows[None] if rows.ndim == 1 else rows, "rows", self.channels)
+        if np.ndim(rows) == 1:
+            rows = np.asarray(rows)[None]
+        rows = self.detector._checked(rows, "rows")
         scores = [self._block(rows[i : i + BLOCK]) for i in range(0, len(rows), BLOCK)]
         return np.concatenate(scores)
 
@@ -166,22 +159,14 @@ class Stream:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write what the stream remembers to a safetensors file, whole or not at all."""
-        tensors = {"rows": self._rows.cpu().contiguous(), "sums": torch.as_tensor(self._sums)}
-        path = Path(path)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
-        os.close(handle)
-        try:
-            save_file(tensors, temporary, metadata={"madcluster.stream": json.dumps(self._about())})
-            os.replace(temporary, path)
-        finally:
-            Path(temporary).unlink(missing_ok=True)
+        tensors = {"rows": self._rows, "sums": torch.as_tensor(self._sums)}
+        checkpoint.write(path, KIND, self._about(), tensors, version=FORMAT)
 
     def _about(self) -> dict[str, Any]:
         return {
-            "format": 1,
             "aggregate": self.aggregate,
             "window": self.window,
-            "channels": len(self.channels),
+            "channels": list(self.channels),
             "seen": self.seen,
             "scored": self.scored,
         }
@@ -192,30 +177,27 @@ class Stream:
 
         Raises
         ------
-        StreamStateError
-            If the file is damaged, or of a detector with another window or number of channels.
+        CheckpointError
+            If the file is damaged, or of a detector with another window or other channels.
         FileNotFoundError
             If there is no such file.
         """
-        if not Path(path).is_file():
-            raise FileNotFoundError(f"no stream at {path}")
+        about, tensors = checkpoint.read(path, KIND, version=FORMAT)
         try:
-            with safe_open(path, framework="pt") as file:
-                about = json.loads((file.metadata() or {})["madcluster.stream"])
-                rows, sums = file.get_tensor("rows"), file.get_tensor("sums")
             stream = cls(detector, aggregate=about["aggregate"])
-            for name in ("format", "window", "channels"):
+            for name in ("window", "channels"):
                 if about[name] != stream._about()[name]:
-                    raise StreamStateError(
+                    raise CheckpointError(
                         f"{path} has {name} {about[name]}, expected {stream._about()[name]}"
                     )
             stream.seen, stream.scored = int(about["seen"]), int(about["scored"])
+            rows, sums = tensors["rows"], tensors["sums"]
             kept = min(stream.seen, stream.window - 1)
             if rows.shape != (kept, len(stream.channels)) or sums.shape != (stream.window,):
-                raise StreamStateError(f"{path} holds rows of shape {tuple(rows.shape)}")
-        except StreamStateError:
+                raise CheckpointError(f"{path} holds rows of shape {tuple(rows.shape)}")
+        except CheckpointError:
             raise
-        except (SafetensorError, KeyError, TypeError, ValueError) as error:
-            raise StreamStateError(f"{path} is not a whole stream: {error}") from error
+        except (KeyError, TypeError, ValueError) as error:
+            raise CheckpointError(f"{path} does not describe a stream: {error}") from error
         stream._rows, stream._sums = rows.to(stream._empty), sums.numpy().copy()
         return stream

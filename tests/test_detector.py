@@ -10,12 +10,14 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
 from sklearn.metrics import average_precision_score
 from torch import nn
 
 from madcluster import MADCluster, load, synthetic
-from madcluster.detector import CheckpointError
+from madcluster.checkpoint import CheckpointError
 from madcluster.models import EMBEDDERS
+from madcluster.streaming import Stream
 
 QUICK = {"window": 20, "stride": 5, "epochs": 2, "options": {"d": 8}}
 
@@ -160,8 +162,80 @@ def test_a_damaged_checkpoint_is_refused(fitted, tmp_path, damage):
         MADCluster.load(path)
 
 
+def test_a_newer_file_says_what_wrote_it(fitted, tmp_path):
+    path = tmp_path / "model"
+    fitted.save(path)
+    rewrite(path, lambda h, t: h.update(format=99, versions={"madcluster": "7.0", "torch": "9.1"}))
+    words = r"format 99, written with madcluster 7\.0, torch 9\.1; this is madcluster .* up to 2"
+    with pytest.raises(CheckpointError, match=words):
+        MADCluster.load(path)
+
+
+@pytest.fixture(scope="module")
+def frames(series):
+    names = ["inflow", "outflow", "level", "heat"]
+    index = pd.date_range("2026-03-29 01:00", periods=len(series.test), freq="min", tz="UTC")
+    return tuple(
+        pd.DataFrame(rows, columns=names, index=index[: len(rows)])
+        for rows in (series.train, series.test)
+    )
+
+
+def test_scores_keep_the_index_of_a_frame(frames, fitted):
+    train, test = frames
+    detector = MADCluster(**QUICK).fit(train)
+    scores, labels = detector.decision_function(test), detector.predict(test)
+    pd.testing.assert_index_equal(scores.index, test.index)
+    pd.testing.assert_series_equal(labels == 1, scores > detector.threshold_, check_names=False)
+    np.testing.assert_array_equal(scores, fitted.decision_function(test.to_numpy()))
+    assert isinstance(detector.decision_function(test.to_numpy()), np.ndarray)
+
+
+def test_names_of_channels_are_kept_and_others_are_refused(frames, tmp_path):
+    train, test = frames
+    path = tmp_path / "model"
+    MADCluster(**QUICK).fit(train).save(path)
+    detector = MADCluster.load(path)
+    assert detector.channels_ == ("inflow", "outflow", "level", "heat")
+    expected = detector.decision_function(test)
+    stream = detector.stream(aggregate="last")
+    for action in (detector.decision_function, stream.update, lambda x: detector.explain(x, 0, 30)):
+        with pytest.raises(ValueError, match="must be in the same order"):
+            action(test[["outflow", "inflow", "level", "heat"]])
+        with pytest.raises(ValueError, match="Feature names unseen at fit time:\n- flow"):
+            action(test.rename(columns={"inflow": "flow"}))
+        with pytest.raises(ValueError, match="has 3 features"):
+            action(test.to_numpy()[:, :3])
+    assert stream.seen == 0
+    broken = test.copy()
+    broken.iloc[5, 2] = np.nan
+    with pytest.raises(ValueError, match="NaN in row 5, channel level"):
+        detector.decision_function(broken)
+    assert detector.decision_function(test).equals(expected)
+
+
+def test_a_stream_goes_on_with_the_same_channels_only(frames, series, tmp_path):
+    train, test = frames
+    named, plain = (MADCluster(**QUICK).fit(x) for x in (train, series.train))
+    stream = named.stream()
+    stream.update(test[:30])
+    stream.save(tmp_path / "stream")
+    again = Stream.load(tmp_path / "stream", named)
+    np.testing.assert_array_equal(again.update(test[30:60]), stream.update(test[30:60]))
+    with pytest.raises(CheckpointError, match=r"has channels \['inflow'.*expected \['0'"):
+        Stream.load(tmp_path / "stream", plain)
+
+
+def test_a_failed_fit_leaves_no_fitted_detector(series):
+    detector = MADCluster(window=20, epochs=1)
+    with pytest.raises(ValueError, match="less than a window"):
+        detector.fit(series.train[:10])
+    with pytest.raises(NotFittedError):
+        detector.decision_function(series.test)
+
+
 def test_a_missing_checkpoint(tmp_path):
-    with pytest.raises(FileNotFoundError, match="no checkpoint"):
+    with pytest.raises(FileNotFoundError, match="there is no file"):
         MADCluster.load(tmp_path / "none")
 
 
@@ -172,7 +246,7 @@ def test_a_failed_save_leaves_the_old_file_and_nothing_else(fitted, tmp_path, mo
     def full(*arguments, **keywords):
         raise OSError("no space left on device")
 
-    monkeypatch.setattr("madcluster.detector.save_file", full)
+    monkeypatch.setattr("madcluster.checkpoint.save_file", full)
     with pytest.raises(OSError, match="no space"):
         fitted.save(path)
     assert path.read_text() == "before"

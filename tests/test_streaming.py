@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from small import SMALL
 
 from madcluster import MADCluster, synthetic
-from madcluster.streaming import Stream, StreamStateError
+from madcluster.checkpoint import CheckpointError
+from madcluster.streaming import Stream
 
 QUICK = {"epochs": 1, "stride": 10, "score_stride": 1, "window": 20, "batch_size": 32}
 
@@ -145,29 +146,29 @@ def test_a_stream_of_another_detector_is_refused(series, fitted, causal, tmp_pat
     stream = causal.stream()
     stream.update(series.test[:30])
     stream.save(tmp_path / "state")
-    with pytest.raises(StreamStateError, match="has window 20, expected 30"):
+    with pytest.raises(CheckpointError, match="has window 20, expected 30"):
         Stream.load(tmp_path / "state", fitted(window=30))
-    with pytest.raises(FileNotFoundError, match="no stream"):
+    with pytest.raises(FileNotFoundError, match="there is no file"):
         Stream.load(tmp_path / "other", causal)
 
 
 @pytest.mark.parametrize("damage", [b"", b"\x00" * 64, b"{}"])
 def test_a_damaged_file_is_refused(causal, tmp_path, damage):
     (tmp_path / "state").write_bytes(damage)
-    with pytest.raises(StreamStateError, match="not a whole stream"):
+    with pytest.raises(CheckpointError, match="not a whole file of kind"):
         Stream.load(tmp_path / "state", causal)
 
 
 def test_a_checkpoint_is_no_stream(causal, tmp_path):
     causal.save(tmp_path / "detector")
-    with pytest.raises(StreamStateError, match="not a whole stream"):
+    with pytest.raises(CheckpointError, match="not a whole file of kind"):
         Stream.load(tmp_path / "detector", causal)
 
 
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        (np.zeros((2, 3)), "rows has 3 channels, expected 4"),
+        (np.zeros((2, 3)), "rows has 3 features, but MADCluster is expecting 4"),
         (np.array([[1, 2, np.nan, 4]]), "rows holds NaN in row 0, channel 2"),
         (np.zeros((0, 4)), "rows is empty"),
     ],
