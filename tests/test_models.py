@@ -165,18 +165,23 @@ def test_discrepancies_equal_the_materialized_form_in_value_and_gradient(n, p):
 
 def mask_by_value(x, share):
     """A mask that is read off the values: the same in any order of computation."""
-    return ((x.detach() * 1e3).remainder(1) >= share) / (1 - share)
+    return ((x.detach() * 1e3).remainder(1) >= share).to(x)
 
 
 def by_value(x, share):
-    return x * mask_by_value(x, share)
+    return x * mask_by_value(x, share) / (1 - share)
 
 
-def test_the_mask_of_a_dropout_leaves_out_its_share_and_keeps_the_mean():
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.0])
+def test_the_mask_of_a_dropout_leaves_out_its_share(share):
     torch.manual_seed(0)
-    found = dcdetector.mask(torch.empty(100_000), 0.1)
-    assert found.unique().tolist() == pytest.approx([0, 1 / 0.9])
-    assert (found == 0).float().mean().item() == pytest.approx(0.1, abs=0.005)
+    found = dcdetector.mask(torch.empty(1001, 101), share)
+    assert found.shape == (1001, 101)
+    assert set(found.unique().tolist()) <= {0.0, 1.0}
+    assert (found == 0).float().mean().item() == pytest.approx(share, abs=0.005)
+    # neighbors come from the same draw: they must not go together
+    pairs = (found[:, :-1] == 0) & (found[:, 1:] == 0)
+    assert pairs.float().mean().item() == pytest.approx(share**2, abs=0.005)
 
 
 def literal_maps(model, x):
