@@ -139,10 +139,11 @@ class FoldedScores(NamedTuple):
         """(s n w) → (s n g n)."""
         s, n, w = f.shape
         rows = f.reshape(-1, w)
+        # sums in place: nobody else holds what a product has made
         of_key = (rows @ rearrange(self.a, "g v w -> w (g v)")).view(s, n, -1, w)
-        of_key = of_key + rearrange(self.b, "g w j -> j g w").contiguous()
+        of_key.add_(rearrange(self.b, "g w j -> j g w").contiguous())
         rest = (rows @ rearrange(self.c, "g i w -> w (g i)")).view(s, n, -1, n)
-        rest = rest + rearrange(self.d, "g i j -> j g i").contiguous()
+        rest.add_(rearrange(self.d, "g i j -> j g i").contiguous())
         scores = rest.flatten(1, 2).baddbmm_(of_key.flatten(1, 2), f.mT)
         return scores.view(s, n, -1, n)
 
