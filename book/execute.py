@@ -22,6 +22,8 @@ import nbformat
 import papermill
 from jupyter_client import AsyncKernelManager
 
+from madcluster.results import commit
+
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -102,7 +104,8 @@ def main() -> None:
             print(f"{seconds:6.1f} s  {name}", flush=True)
     machine = f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores"
     header = (
-        f"{machine}, Python {platform.python_version()}, {arguments.jobs} notebooks at a time\n"
+        f"Commit {commit()}. {machine}, Python {platform.python_version()}, {arguments.jobs} notebooks "
+        "at a time.\n"
     )
     table = ["", "| notebook | seconds |", "| --- | ---: |", *rows, ""]
     (stage / "book" / "execution_times.md").write_text(header + "\n".join(table))

@@ -15,7 +15,6 @@ import math
 import os
 import platform
 import re
-import subprocess
 import tempfile
 import time
 import traceback
@@ -40,6 +39,7 @@ from madcluster.data import Series, entities, load, synthetic, windows
 from madcluster.detector import MADCluster
 from madcluster.metrics import evaluate
 from madcluster.models import EMBEDDERS
+from madcluster.results import commit
 
 __all__ = [
     "DATASETS",
@@ -442,22 +442,6 @@ def _provenance() -> dict[str, str]:
     }
 
 
-def _commit() -> str:
-    """Commit of the package's checkout, with a + where the package was changed since."""
-    folder = Path(__file__).parent
-
-    def git(*arguments: str) -> str:
-        return subprocess.run(
-            ["git", *arguments], cwd=folder, capture_output=True, text=True, check=True
-        ).stdout.strip()
-
-    try:
-        changed = git("status", "--porcelain", "--", ".")
-        return git("rev-parse", "--short=12", "HEAD") + ("+" if changed else "")
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-
-
 def run_all(
     runs: Sequence[Run],
     out: str | os.PathLike[str],
@@ -521,7 +505,7 @@ def _work(
     root: str | os.PathLike[str] | None,
     report: Callable[[str], None],
 ) -> None:
-    started, n, source = time.monotonic(), len(todo), _commit()
+    started, n, source = time.monotonic(), len(todo), commit()
     every = max(1, n // 20)
     failed = 0
     while todo:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import os
 import platform
+import subprocess
 import tempfile
 from collections.abc import Sequence
 from importlib.metadata import version
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import pandas as pd
 
-__all__ = ["MissingResultError", "provenance", "read_result", "write_result"]
+__all__ = ["MissingResultError", "commit", "provenance", "read_result", "write_result"]
 
 FOLDER = Path(__file__).parents[1] / "book" / "results"
 
@@ -67,3 +68,19 @@ def read_result(name: str, *, folder: Path = FOLDER) -> pd.DataFrame:
             return pd.read_csv(path)
     there = ", ".join(sorted(p.name.split(".")[0] for p in folder.glob("*.csv*"))) or "none"
     raise MissingResultError(f"no table {name!r} under {folder}; there are: {there}")
+
+
+def commit() -> str:
+    """Commit of the package's checkout, with a + where the package was changed since, or "unknown"."""
+    folder = Path(__file__).parent
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(
+            ["git", *arguments], cwd=folder, capture_output=True, text=True, check=True
+        ).stdout.strip()
+
+    try:
+        changed = git("status", "--porcelain", "--", ".")
+        return git("rev-parse", "--short=12", "HEAD") + ("+" if changed else "")
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"

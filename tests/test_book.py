@@ -1,9 +1,12 @@
 """The notebooks as they lie in git, and as papermill runs them; the pages as they were built."""
 
 import re
+import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
+from types import SimpleNamespace
 
+import launch
 import nbformat
 import pandas as pd
 import pytest
@@ -12,6 +15,7 @@ from execute import run
 from plant import plant
 
 ROOT = Path(__file__).parents[1]
+
 NOTEBOOKS = sorted((ROOT / "book").glob("*.ipynb"))
 CHAPTERS = [path for path in NOTEBOOKS if path.name[:2].isdigit()]
 HTML = ROOT / "_build" / "html"
@@ -118,6 +122,24 @@ def test_the_alarms_of_the_readme_are_those_it_prints(capsys, monkeypatch):
         assert float(line[-2]) == pytest.approx(float(wanted[-2]), abs=0.02)
         times = [pd.Timestamp(" ".join(text[1:3])) for text in (line, wanted)]
         assert abs(times[0] - times[1]) <= pd.Timedelta(minutes=5)
+
+
+def test_buttons_lead_to_the_public_repository_where_there_is_one(monkeypatch):
+    config = SimpleNamespace(html_theme_options={"path_to_docs": ""})
+    monkeypatch.delenv("GITHUB_REPOSITORY", raising=False)
+    launch.add_buttons(None, config)
+    assert config.html_theme_options == {"path_to_docs": ""}
+    monkeypatch.setenv("GITHUB_REPOSITORY", "someone/book")
+    monkeypatch.setenv("GITHUB_REF_NAME", "main")
+    launch.add_buttons(None, config)
+    options = config.html_theme_options
+    assert options["repository_url"] == "https://github.com/someone/book"
+    # the theme puts repository, branch and the page's path in a row: each must be a file in git
+    listed = subprocess.run(
+        ["git", "ls-files", "book"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout.split()
+    assert options["path_to_docs"] == ""
+    assert {f"book/{path.name}" for path in NOTEBOOKS} <= set(listed)
 
 
 def test_the_sample_file_is_what_its_script_writes():

@@ -1,88 +1,165 @@
-"""The built pages in a real browser: nothing from outside, formulas set, solutions that unfold."""
+"""The built pages in a real browser: whole without a network, readable at any width, light and dark."""
 
-import functools
-import http.server
-import shutil
-import threading
-from pathlib import Path
+import time
+from urllib.parse import unquote, urldefrag, urljoin, urlparse
 
 import pytest
+import torch
+from audit import CHROMIUM, HTML, SERIOUS, Visit, browsing, pages, serving
 
-HTML = Path(__file__).parents[2] / "_build" / "html"
-CHROMIUM = shutil.which("chromium")
+from madcluster.loss import one_directed_adaptive
 
 pytestmark = [
     pytest.mark.skipif(not HTML.is_dir(), reason="run `make book` first to test the pages"),
     pytest.mark.skipif(CHROMIUM is None, reason="needs chromium"),
 ]
-
-
-class Quiet(http.server.SimpleHTTPRequestHandler):
-    def log_message(self, *arguments):
-        pass
+WIDTHS = (1440, 820, 390)
+every_page = pytest.mark.parametrize("name", pages(HTML))
 
 
 @pytest.fixture(scope="module")
 def address():
-    handler = functools.partial(Quiet, directory=str(HTML))
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_address[1]}"
-    server.shutdown()
-    server.server_close()
+    with serving(HTML) as found:
+        yield found
 
 
 @pytest.fixture(scope="module")
 def browser():
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=CHROMIUM,
-            args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"],
-        )
-        yield browser
-        browser.close()
+    with browsing() as found:
+        yield found
 
 
 @pytest.fixture
-def page(browser, address):
-    """A page that refuses other hosts and remembers what it was asked for."""
-    page = browser.new_page()
-    page.outside, page.faults = [], []
-
-    def route(request):
-        if request.request.url.startswith((address, "data:")):
-            request.continue_()
-        else:
-            page.outside.append(request.request.url)
-            request.abort()
-
-    page.route("**/*", route)
-    page.on("pageerror", lambda error: page.faults.append(str(error)))
-    yield page
-    page.close()
+def visit(browser, address, request):
+    found = Visit(browser, address, dark=getattr(request, "param", "light") == "dark")
+    yield found
+    found.page.close()
 
 
-def test_no_page_asks_another_host_or_fails(page, address):
-    names = sorted(path.name for path in (HTML / "book").glob("*.html"))
-    assert len(names) > 10
-    for name in names:
-        page.goto(f"{address}/book/{name}", wait_until="load")
-        assert (name, page.outside, page.faults) == (name, [], [])
-
-
-def test_formulas_are_set(page, address):
-    page.goto(f"{address}/book/05_one_cluster.html")
-    page.wait_for_selector("mjx-container", timeout=20_000)
-    assert page.locator("mjx-container").count() > 5
+@every_page
+@pytest.mark.parametrize("visit", ["light", "dark"], indirect=True)
+def test_a_page_is_whole_and_fits(visit, name):
+    started = time.monotonic()
+    page = visit.open(name)
+    assert visit.outside == []
     assert page.locator("mjx-merror").count() == 0
+    assert page.locator(".math").count() == 0 or page.locator("mjx-container").count() > 0
+    theme = page.evaluate("() => document.documentElement.dataset.theme")
+    assert theme == visit.theme
+    for width in WIDTHS:
+        page.set_viewport_size({"width": width, "height": 900})
+        wide = page.evaluate(
+            """() => [...document.querySelectorAll('main *')].filter(e => {
+                const r = e.getBoundingClientRect();
+                let p = e.parentElement;
+                while (p && p !== document.body) {  // what scrolls inside a box is fine
+                    if (['auto', 'scroll', 'hidden'].includes(getComputedStyle(p).overflowX))
+                        return false;
+                    p = p.parentElement;
+                }
+                return r.width > 0 && r.right > innerWidth + 1;
+            }).map(e => e.outerHTML.slice(0, 90))"""
+        )
+        assert (width, wide) == (width, [])
+        body = page.evaluate("() => document.documentElement.scrollWidth - innerWidth")
+        assert body <= 0, f"{body} pixels too wide at {width}"
+    page.set_viewport_size({"width": 1440, "height": 900})
+    assert visit.faults == []
+    assert [found for found in visit.violations() if found[0] in SERIOUS] == []
+    if visit.theme == "light":
+        assert visit.weight() <= 2 * 2**20, f"{visit.weight() / 2**20:.2f} MiB"
+        # a busy machine is not the page's fault: only a page that is slow by itself fails
+        assert visit.first_paint() <= 1500 or time.monotonic() - started > 10
 
 
-def test_a_solution_unfolds(page, address):
-    page.goto(f"{address}/book/05_one_cluster.html")
+def test_every_link_and_anchor_leads_somewhere(browser, address):
+    """Inside the site; `python -m sphinx -b linkcheck` is for the others."""
+    page = browser.new_page(java_script_enabled=False)
+    anchors, links = {}, set()
+    for name in pages(HTML):
+        page.goto(f"{address}/{name}")
+        anchors[f"{address}/{name}"] = set(
+            page.eval_on_selector_all("[id], [name]", "all => all.map(e => e.id || e.name)")
+        )
+        hrefs = page.eval_on_selector_all("a[href]", "all => all.map(e => e.getAttribute('href'))")
+        links |= {(f"{address}/{name}", href) for href in hrefs}
+    page.close()
+    broken = []
+    for source, href in sorted(links):
+        target, anchor = urldefrag(urljoin(source, href))
+        if not target.startswith(address):
+            continue
+        path = HTML / unquote(urlparse(target).path).lstrip("/")
+        known = anchors.get(target)
+        if not path.exists() or (anchor and known is not None and unquote(anchor) not in known):
+            broken.append((source.removeprefix(address), href))
+    assert broken == []
+    assert len(links) > 500
+
+
+def test_search_finds_the_loss(visit):
+    page = visit.open("search.html?q=one-directed")
+    page.wait_for_selector("#search-results li a", timeout=20_000)
+    found = page.locator("#search-results li a").all_inner_texts()
+    assert any("One-directed Adaptive loss" in title for title in found)
+    assert visit.outside == []
+
+
+def test_the_theme_can_be_switched(visit):
+    page = visit.open("book/index.html")
+    themes = set()
+    for _ in range(3):
+        page.locator("button.theme-switch-button:visible").first.click()
+        themes.add(page.evaluate("() => document.documentElement.dataset.theme"))
+    assert themes == {"light", "dark"}
+
+
+def test_formulas_are_set(visit):
+    page = visit.open("book/05_one_cluster.html")
+    assert page.locator("mjx-container").count() > 5
+
+
+def test_a_solution_unfolds(visit):
+    page = visit.open("book/05_one_cluster.html")
     solution = page.locator("div.solution").first
     inside = solution.locator("div.cell").first
     assert not inside.is_visible()
     solution.locator("button").first.click()
     inside.wait_for(state="visible", timeout=5_000)
+
+
+def test_every_picture_says_what_it_shows(browser, address):
+    page = browser.new_page(java_script_enabled=False)
+    silent = []
+    for name in pages(HTML):
+        page.goto(f"{address}/{name}")
+        alts = page.eval_on_selector_all("main img", "all => all.map(e => [e.src, e.alt])")
+        silent += [
+            (name, src[-40:]) for src, alt in alts if len(alt.split()) < 3 or "/_images/" in alt
+        ]
+    page.close()
+    assert silent == []
+
+
+def test_the_figure_of_the_loss_can_be_taken_hold_of(visit):
+    page = visit.open("book/06_one_directed_loss.html")
+    figure = page.locator(".one-directed")
+    said = figure.locator("p")
+    before = said.inner_text()
+    figure.locator("input").first.focus()
+    page.keyboard.press("ArrowRight")
+    assert said.inner_text() != before
+    square = figure.locator("rect").bounding_box()
+    page.mouse.click(square["x"] + 0.8 * square["width"], square["y"] + 0.8 * square["height"])
+    assert said.inner_text().startswith("At q = 0.80 and ν = 0.20 the loss is")
+
+
+def test_the_figure_of_the_loss_computes_what_the_package_does(visit):
+    page = visit.open("book/06_one_directed_loss.html")
+    grid = torch.cartesian_prod(*[torch.tensor([0.02, 0.3, 0.5, 0.51, 0.98]).double()] * 2)
+    found = page.evaluate("grid => grid.map(([q, nu]) => oneDirected(q, nu))", grid.tolist())
+    q, nu = (column.clone().requires_grad_() for column in grid.T)
+    value = one_directed_adaptive(q, nu)
+    value.sum().backward()
+    expected = torch.stack([value.detach(), q.grad, nu.grad], 1)
+    torch.testing.assert_close(torch.tensor(found).double(), expected, rtol=1e-9, atol=1e-12)
