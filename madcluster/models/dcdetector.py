@@ -137,15 +137,16 @@ class FoldedScores(NamedTuple):
 
     def __call__(self, f: Tensor) -> Tensor:
         """(s n w) → (s n g n)."""
-        s, n, w = f.shape
-        rows = f.reshape(-1, w)
+        n, w = f.shape[1:]
         # sums in place: nobody else holds what a product has made
-        of_key = (rows @ rearrange(self.a, "g v w -> w (g v)")).view(s, n, -1, w)
-        of_key.add_(rearrange(self.b, "g w j -> j g w").contiguous())
-        rest = (rows @ rearrange(self.c, "g i w -> w (g i)")).view(s, n, -1, n)
-        rest.add_(rearrange(self.d, "g i j -> j g i").contiguous())
-        scores = rest.flatten(1, 2).baddbmm_(of_key.flatten(1, 2), f.mT)
-        return scores.view(s, n, -1, n)
+        of_key = f @ rearrange(self.a, "g v w -> w (g v)")  # (s n (g v))
+        of_key.add_(rearrange(self.b, "g w j -> j (g w)").contiguous())
+        rest = f @ rearrange(self.c, "g i w -> w (g i)")  # (s n (g i))
+        rest.add_(rearrange(self.d, "g i j -> j (g i)").contiguous())
+        of_key, rest = (x.view(len(f), -1, last) for x, last in ((of_key, w), (rest, n)))
+        # into a view in place: autograd would copy it both ways
+        add = Tensor.baddbmm if torch.is_grad_enabled() else Tensor.baddbmm_
+        return add(rest, of_key, f.mT).unflatten(1, (n, -1))
 
 
 class TokenScores(NamedTuple):

@@ -14,6 +14,7 @@ from typing import cast
 import torch
 from einops import rearrange
 from torch import Tensor, nn
+from torch.linalg import vector_norm
 from torch.nn.functional import normalize, pad, relu
 
 from madcluster.models.base import Embedder, Embedding
@@ -40,6 +41,11 @@ class DilatedGRU(nn.Module):
             pad(x, (0, 0, 0, -t % self.dilation)), "b (n s) c -> (b s) n c", s=self.dilation
         )
         return rearrange(self.gru(x)[0], "(b s) n d -> b (n s) d", b=b)[:, :t]
+
+
+def length(x: Tensor) -> Tensor:
+    """‖x‖, and never 0; (… d) → (… 1). A product is divided by it, which is smaller than x itself."""
+    return vector_norm(x, dim=-1, keepdim=True).clamp_min(1e-12)
 
 
 class THOC(Embedder):
@@ -139,7 +145,7 @@ class THOC(Embedder):
             if level:
                 own = rearrange(self.of_scale[level - 1](features[level]), "b t d -> b t 1 d")
                 state = relu(self.hand_up[level - 1](state) + own)
-            similarity = normalize(state, dim=-1) @ normalize(center, dim=-1).mT
+            similarity = state @ normalize(center, dim=-1).mT / length(state)
             assignment = (similarity / self.temperature).softmax(-1)  # (b t i k)
             probability = torch.einsum("bti,btik->btk", probability, assignment)
             state = assignment.mT @ relu(output(state))
@@ -162,9 +168,8 @@ class THOC(Embedder):
     def forward(self, x: Tensor) -> Embedding:
         features = self.features(x)
         probability, state = self.cluster(features)
-        # normalize, unlike cosine_similarity, is the same function as in the assignment
         center = normalize(self.centers[-1], dim=-1)
-        distance = 1 - (normalize(state, dim=-1) * center).sum(-1)  # (b t k)
+        distance = 1 - (state * center).sum(-1) / length(state)[..., 0]  # (b t k)
         score = (probability * distance).sum(-1)  # (b t)
         parts = {
             "distance": score.mean() / distance.shape[-1],
