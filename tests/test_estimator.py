@@ -1,5 +1,8 @@
 """scikit-learn's checks of an estimator, as far as they make sense for a series."""
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 from sklearn.base import clone
@@ -20,6 +23,11 @@ OF_SERIES = {
     "check_methods_sample_order_invariance": WINDOWS,
     "check_methods_subset_invariance": WINDOWS,
 }
+OF_SCORE = {
+    "check_fit_score_takes_y": SCORE,
+    "check_n_features_in_after_fitting": SCORE,
+    "check_pipeline_consistency": SCORE,
+}
 
 
 @pytest.mark.parametrize(
@@ -27,12 +35,7 @@ OF_SERIES = {
     [
         (
             MADCluster(window=5, epochs=1, batch_size=64, options={"d": 4}),
-            {
-                "check_fit_score_takes_y": SCORE,
-                "check_n_features_in_after_fitting": SCORE,
-                "check_pipeline_consistency": SCORE,
-                **OF_SERIES,
-            },
+            OF_SCORE | OF_SERIES,
         ),
         (BASELINES["l2_norm"](), {}),
         (BASELINES["pca_error"](), {}),
@@ -46,6 +49,12 @@ def test_the_checks_of_scikit_learn(detector, expected):
     unexpected = {name: error for name, error in failed.items() if name not in EXPECTED | expected}
     assert unexpected == {}
     assert set(expected) <= set(failed), "no longer fails: take it off the list"
+
+
+def test_the_page_names_the_checks_that_fail():
+    page = Path(__file__).parents[1] / "book" / "other_libraries.md"
+    section = page.read_text().split("## scikit-learn")[1].split("## ")[0]
+    assert set(re.findall(r"`(check_\w+_\w+)`", section)) == {*EXPECTED, *OF_SERIES, *OF_SCORE}
 
 
 def test_the_habits_of_pyod():
