@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import os
 from typing import Any, Self
 
@@ -19,7 +20,13 @@ from madcluster.data import Scaler
 from madcluster.data.series import ScalerKind
 from madcluster.explain import Method, contributions
 from madcluster.models import SCORES, Guard, Head, Objective, Score, Terms, build
-from madcluster.scoring import Aggregate, score
+from madcluster.scoring import (
+    Aggregate,
+    check_aggregate,
+    quantile_threshold,
+    score,
+    window_starts,
+)
 from madcluster.streaming import Stream
 from madcluster.training import Config, fit, resolve_device
 
@@ -172,7 +179,12 @@ class MADCluster(Detector):
         self._config()
         Scaler(self.scaler, clip=self.clip)
         self._checked_score()
-        Head(1, **self._of_head())
+        with torch.device("meta"):  # no memory, and no number from the caller's random state
+            Head(1, **self._of_head())
+        check_aggregate(self.aggregate)
+        quantile_threshold(np.zeros(1), self.contamination)
+        if self.score_stride is not None:
+            window_starts(self.window, window=self.window, stride=self.score_stride)
 
     def _of_head(self) -> dict[str, Any]:
         """Arguments that go to the head as they are."""
@@ -216,6 +228,7 @@ class MADCluster(Detector):
 
     def _fit(self, x: np.ndarray, held_out: np.ndarray | None = None) -> None:
         """Learn from (n c); validate on `held_out` (m c), or on the tail of x."""
+        self.check()
         config = self._config()
         if len(x) < self.window:
             raise ValueError(f"X has {len(x)} rows, less than a window of {self.window}")
@@ -348,8 +361,17 @@ class MADCluster(Detector):
                 for name in [name for name in tensors if name.startswith("scaler.")]
             }
             detector.scaler_ = Scaler.from_state(detector.scaler, detector.clip, scaler)
-            detector._build(copy.deepcopy(detector.embedder), detector.n_features_in_)
+            of_channels = detector.usual_, detector.spread_, *scaler.values()
+            if any(array.shape != (detector.n_features_in_,) for array in of_channels):
+                raise ValueError(f"not every array is of {detector.n_features_in_} channels")
+            if detector.decision_scores_.ndim != 1 or not math.isfinite(detector.threshold_):
+                raise ValueError("its scores or its threshold are not numbers one by one")
             weights = {name.removeprefix("model."): value for name, value in tensors.items()}
+            if embedder is None:  # names and shapes first: a changed number must not ask for memory
+                with torch.device("meta"):
+                    detector._build(detector.embedder, detector.n_features_in_)
+                detector.model_.load_state_dict(weights, assign=True)
+            detector._build(copy.deepcopy(detector.embedder), detector.n_features_in_)
             detector.model_.load_state_dict(weights)
         except CheckpointError:
             raise

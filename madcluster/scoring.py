@@ -15,8 +15,24 @@ __all__ = ["Aggregate", "quantile_threshold", "score", "window_starts"]
 Aggregate = Literal["mean", "last"]
 
 
+def check_aggregate(aggregate: str) -> None:
+    """Raise a ValueError unless it is one of `Aggregate`."""
+    if aggregate not in get_args(Aggregate):
+        raise ValueError(f"aggregate must be one of {get_args(Aggregate)}, got {aggregate!r}")
+
+
 def window_starts(n: int, *, window: int, stride: int) -> np.ndarray:
-    """First rows of windows that cover all n rows; the last one is moved to end with the series."""
+    """First rows of windows that cover all n rows; the last one is moved to end with the series.
+
+    Raises
+    ------
+    ValueError
+        If `stride` is not an integer in 1 … window: rows between windows would have no score.
+    """
+    if not isinstance(stride, int | np.integer) or not 1 <= stride <= window:
+        raise ValueError(
+            f"the stride of scoring must be an integer in 1 … {window}, the window, got {stride!r}"
+        )
     starts = np.arange(0, n - window + 1, stride)
     return starts if starts[-1] == n - window else np.append(starts, n - window)
 
@@ -54,10 +70,10 @@ def score(
     Raises
     ------
     ValueError
-        If the series is shorter than a window or the model has no score.
+        If the series is shorter than a window, the model has no score, or an argument is out of its
+        range.
     """
-    if aggregate not in get_args(Aggregate):
-        raise ValueError(f"aggregate must be one of {get_args(Aggregate)}, got {aggregate!r}")
+    check_aggregate(aggregate)
     if x.ndim != 2 or len(x) < window:
         raise ValueError(
             f"series must be (m c) with at least one window of {window} rows, got shape {x.shape}"

@@ -146,6 +146,23 @@ DAMAGE = {
     "no metadata": lambda path: save_file({"x": torch.zeros(1)}, path),
     "newer": lambda path: rewrite(path, lambda h, t: h.update(format=99)),
     "other size": lambda path: rewrite(path, lambda h, t: h.update(n_features_in=9)),
+    "a size beyond memory": lambda path: rewrite(path, lambda h, t: h.update(n_features_in=10**9)),
+    "clusters beyond memory": lambda path: rewrite(path, lambda h, t: h["params"].update(k=10**9)),
+    "width beyond memory": lambda path: rewrite(
+        path, lambda h, t: h["params"].update(options={"d": 10**9})
+    ),
+    "scaler of another size": lambda path: rewrite(
+        path, lambda h, t: t.update({"scaler.shift": torch.zeros(3, dtype=torch.float64)})
+    ),
+    "scores in two columns": lambda path: rewrite(
+        path, lambda h, t: t.update(decision_scores=t["decision_scores"].reshape(-1, 2))
+    ),
+    "not a finite threshold": lambda path: rewrite(
+        path, lambda h, t: h.update(threshold=float("nan"))
+    ),
+    "stride that leaves rows out": lambda path: rewrite(
+        path, lambda h, t: h["params"].update(score_stride=0)
+    ),
     "missing tensor": lambda path: rewrite(path, lambda h, t: t.pop("model.head.centers")),
     "unknown parameter": lambda path: rewrite(path, lambda h, t: h["params"].update(width=3)),
     "unknown embedder": lambda path: rewrite(path, lambda h, t: h["params"].update(embedder="x")),
@@ -320,6 +337,10 @@ def test_clip_bounds_what_leaves_the_train_range_and_survives_a_file(series, tmp
         ({"score": "best"}, "score must be one of"),
         ({"k": 0}, "k must be at least 1"),
         ({"stride": 200}, "stride must not exceed"),
+        ({"score_stride": 0}, r"stride of scoring must be an integer in 1 … 100"),
+        ({"score_stride": 101}, r"stride of scoring must be an integer in 1 … 100"),
+        ({"aggregate": "max"}, "aggregate must be one of"),
+        ({"contamination": 1.0}, r"contamination must lie in \(0, 1\)"),
     ],
 )
 def test_check_refuses_without_any_data(arguments, message):
@@ -329,9 +350,19 @@ def test_check_refuses_without_any_data(arguments, message):
 
 
 def test_a_bad_argument_is_refused_before_training(series):
-    for name, value in [("embedder", "x"), ("score", "x"), ("epochs", 0), ("scaler", "x")]:
+    wrong = {"embedder": "x", "score": "x", "epochs": 0, "scaler": "x", "contamination": 2}
+    for name, value in wrong.items():
+        detector = MADCluster(**{**QUICK, name: value})
         with pytest.raises(ValueError, match=name if name != "scaler" else "x"):
-            MADCluster(**{**QUICK, name: value}).fit(series.train)
+            detector.fit(series.train)
+        assert not hasattr(detector, "history_")
+
+
+def test_a_fit_leaves_the_callers_random_state_alone(series):
+    torch.manual_seed(3)
+    before = torch.get_rng_state()
+    MADCluster(**QUICK).fit(series.train)
+    assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_a_constant_channel_and_a_constant_series_train(series):
