@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
-from typing import TYPE_CHECKING, Any, Self, get_args
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor
 
 from madcluster import checkpoint
 from madcluster.checkpoint import CheckpointError
-from madcluster.scoring import Aggregate
+from madcluster.scoring import Aggregate, check_aggregate
 
 if TYPE_CHECKING:
     from madcluster.detector import MADCluster
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["Stream"]
 
 BLOCK = 2048  # rows at work at a time, however many come at once
-KIND, FORMAT = "madcluster.stream", 1  # of a file; one with a higher number is refused
+KIND, FORMAT = "madcluster.stream", 2  # of a file; one with a higher number is refused
 
 
 class Stream:
@@ -60,8 +62,7 @@ class Stream:
     def __init__(self, detector: MADCluster, *, aggregate: Aggregate | None = None) -> None:
         detector._check_fitted()
         aggregate = detector.aggregate if aggregate is None else aggregate
-        if aggregate not in get_args(Aggregate):
-            raise ValueError(f"aggregate must be one of {get_args(Aggregate)}, got {aggregate!r}")
+        check_aggregate(aggregate)
         self.detector, self.aggregate, self.window = detector, aggregate, detector.window
         self.channels = detector.channels_
         like = next(detector.model_.parameters())
@@ -85,12 +86,16 @@ class Stream:
     def update(self, rows: Any) -> np.ndarray:
         """Scores that have become known with some more rows; (n c), or one row (c,) → (…,) float64.
 
+        Rows may be a DataFrame, and one row a Series by the names of the channels.
+
         Raises
         ------
         ValueError
             For values that are not finite numbers, or other channels. None of the rows is taken then.
         """
-        if np.ndim(rows) == 1:
+        if isinstance(rows, pd.Series):
+            rows = rows.to_frame().T
+        elif np.ndim(rows) == 1:
             rows = np.asarray(rows)[None]
         rows = self.detector._checked(rows, "rows")
         scores = [self._block(rows[i : i + BLOCK]) for i in range(0, len(rows), BLOCK)]
@@ -167,6 +172,7 @@ class Stream:
             "aggregate": self.aggregate,
             "window": self.window,
             "channels": list(self.channels),
+            "detector": _digest(self.detector),
             "seen": self.seen,
             "scored": self.scored,
         }
@@ -178,18 +184,24 @@ class Stream:
         Raises
         ------
         CheckpointError
-            If the file is damaged, or of a detector with another window or other channels.
+            If the file is damaged, of a newer format, or of another detector: another window, other
+            channels, another scaler or other weights.
         FileNotFoundError
             If there is no such file.
         """
         about, tensors = checkpoint.read(path, KIND, version=FORMAT)
         try:
             stream = cls(detector, aggregate=about["aggregate"])
+            expected = stream._about()
             for name in ("window", "channels"):
-                if about[name] != stream._about()[name]:
+                if about[name] != expected[name]:
                     raise CheckpointError(
-                        f"{path} has {name} {about[name]}, expected {stream._about()[name]}"
+                        f"{path} has {name} {about[name]}, expected {expected[name]}"
                     )
+            if about["detector"] != expected["detector"]:
+                raise CheckpointError(
+                    f"{path} is of a detector with another scaler or other weights"
+                )
             stream.seen, stream.scored = int(about["seen"]), int(about["scored"])
             rows, sums = tensors["rows"], tensors["sums"]
             kept = min(stream.seen, stream.window - 1)
@@ -201,3 +213,14 @@ class Stream:
             raise CheckpointError(f"{path} does not describe a stream: {error}") from error
         stream._rows, stream._sums = rows.to(stream._empty), sums.numpy().copy()
         return stream
+
+
+def _digest(detector: MADCluster) -> str:
+    """Of all that makes scores: what a stream remembers means nothing to another scaler or network."""
+    settings = detector.scaler, detector.clip, detector.score
+    found = hashlib.sha256(repr(settings).encode())
+    for array in detector.scaler_.state().values():
+        found.update(array.tobytes())
+    for weight in detector.model_.state_dict().values():
+        found.update(weight.cpu().contiguous().numpy().tobytes())
+    return found.hexdigest()

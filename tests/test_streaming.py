@@ -1,6 +1,7 @@
 """Streams give the scores of `decision_function`, however the rows are cut."""
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from hypothesis import given, settings
@@ -113,6 +114,21 @@ def test_one_row_may_be_given_as_it_is(series, causal):
     assert (stream.seen, stream.scored) == (51, 51)
 
 
+def test_rows_of_a_frame_are_checked_by_name(series, causal):
+    names = ["inflow", "outflow", "level", "heat"]
+    frame = pd.DataFrame(series.test, columns=names)
+    detector = MADCluster(**QUICK, options={"d": 8}, aggregate="last")
+    stream = detector.fit(pd.DataFrame(series.train, columns=names)).stream()
+    stream.update(frame[:50])
+    for row in (frame.iloc[50, ::-1], frame.iloc[50, :3]):
+        with pytest.raises(ValueError, match="feature names should match"):
+            stream.update(row)
+    assert stream.seen == 50
+    found = np.concatenate([stream.update(frame.iloc[50]), stream.update(frame[51:60])])
+    expected = detector.decision_function(frame[:60])[50:]
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+
+
 def test_a_block_larger_than_the_work_in_hand_is_the_same(series, causal, monkeypatch):
     expected = fed(causal.stream(), series.test)
     monkeypatch.setattr("madcluster.streaming.BLOCK", 7)
@@ -148,6 +164,11 @@ def test_a_stream_of_another_detector_is_refused(series, fitted, causal, tmp_pat
     stream.save(tmp_path / "state")
     with pytest.raises(CheckpointError, match="has window 20, expected 30"):
         Stream.load(tmp_path / "state", fitted(window=30))
+    for other in ({"seed": 1}, {"scaler": "standard"}, {"clip": 2.0}, {"score": "distance"}):
+        with pytest.raises(CheckpointError, match="another scaler or other weights"):
+            Stream.load(tmp_path / "state", fitted(aggregate="last", **other))
+    again = fitted(aggregate="last").calibrate("quantile", contamination=0.1)
+    assert Stream.load(tmp_path / "state", again).seen == 30
     with pytest.raises(FileNotFoundError, match="there is no file"):
         Stream.load(tmp_path / "other", causal)
 
