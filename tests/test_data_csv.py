@@ -49,6 +49,27 @@ def test_two_files_dates_quotes_and_a_byte_order_mark(write):
     assert not series.labels.any()
 
 
+def test_summer_time_begins_and_ends_where_stamps_have_their_offset(write):
+    stamps = ["2026-10-25T02:30+02:00", "2026-10-25T02:00+01:00", "2026-10-25T02:30+01:00"]
+    path = write("t,a\n" + "".join(f"{stamp},{i}\n" for i, stamp in enumerate(stamps)))
+    index = read_table(path, time="t").index
+    assert index.tz_convert(None).strftime("%H:%M").tolist() == ["00:30", "01:00", "01:30"]
+    same = write("t,a\n2026-07-01T02:30+02:00,1\n2026-07-01T02:31+02:00,2\n")
+    assert str(read_table(same, time="t").index[0]) == "2026-07-01 02:30:00+02:00"
+
+
+def test_a_file_from_an_office_program(write):
+    text = "Zeit;Fluß;Druck\n28.03.2026 23:59;1,5;0\n29.03.2026 00:00;;-2,25\n"
+    text += "29.03.2026 00:01;n.a.;7\n29.03.2026 00:02;3;8\n"
+    options = {"decimal": ",", "time_format": "%d.%m.%Y %H:%M", "na_values": ["n.a."]}
+    path = write(text.encode("cp1252"))
+    series = from_csv(path, time="Zeit", fill="ffill", encoding="cp1252", **options)
+    assert series.channels == ("Fluß", "Druck")
+    assert series.train.tolist() == [[1.5, 0.0], [1.5, -2.25]]
+    assert str(series.time[0]) == "2026-03-29 00:01:00"
+    assert series.filled == 2
+
+
 @pytest.mark.parametrize(("fill", "expected"), [("ffill", 1.0), ("interpolate", 2.0)])
 @pytest.mark.parametrize("hole", ["", "NaN", "n/a", "NULL"])
 def test_missing_values_are_filled_when_asked(write, fill, expected, hole):
@@ -72,7 +93,7 @@ def test_no_test_value_is_filled_into_train(write, fill):
 BAD = {
     "text": ("a,b\n1,2\n3,x\n", {}, r"plant\.csv: row 3, column 'b' holds 'x'"),
     "infinite": ("a,b\n1,2\ninf,4\n", {}, "row 3, column 'a' holds 'inf'"),
-    "decimal comma": ("a;b\n1,5;2\n1;2\n", {}, "row 2, column 'a' holds '1,5'"),
+    "decimal comma": ("a;b\n1,5;2\n1;2\n", {}, "row 2, column 'a' holds '1,5'.*choose decimal"),
     "missing": ("a,b\n1,2\n3,\n", {}, "row 3, column 'b' holds a missing value"),
     "too long a row": ("a,b\n1,2\n3,4,5\n", {}, "row 3 has 3 columns, the header has 2"),
     "too short a row": ("a,b\n1,2\n3\n", {}, "row 3 has 1 columns, the header has 2"),
@@ -88,11 +109,45 @@ BAD = {
     "repeated time": ("t,a\n1,0\n1,0\n", {"time": "t"}, "row 3, column 't' repeats a time stamp"),
     "time goes back": ("t,a\n2,0\n1,0\n", {"time": "t"}, "row 3, column 't' goes back in time"),
     "infinite time": ("t,a\n1,0\ninf,0\n", {"time": "t"}, "row 3, column 't' holds 'inf'"),
-    "two time zones": (
-        "t,a\n2026-01-01T00:00Z,1\n2026-01-01T02:00+01:00,2\n",
+    "a time zone in one row": (
+        "t,a\n2026-01-01T00:00Z,1\n2026-01-01T02:00,2\n",
         {"time": "t"},
-        r"plant\.csv: column 't' mixes time zones",
+        "row 3, column 't' holds '2026-01-01T02:00', without the time zone that other rows have",
     ),
+    "a clock set back": (
+        "t,a\n2026-10-25 02:59,1\n2026-10-25 02:00,2\n",
+        {"time": "t"},
+        "row 3, column 't' goes back in time.*stamps need their time zone",
+    ),
+    "day first": (
+        "t,a\n28.03.2026,1\n",
+        {"time": "t"},
+        "row 2, column 't' holds '28.03.2026', not a",
+    ),
+    "another form of date": (
+        "t,a\n28.03.2026,1\n03/29/2026,2\n",
+        {"time": "t", "time_format": "%d.%m.%Y"},
+        r"row 3, column 't' holds '03/29/2026', not of the form '%d\.%m\.%Y'",
+    ),
+    "form of no date": (
+        "t,a\n1,1\n2,2\n",
+        {"time": "t", "time_format": "%Q"},
+        "column 't' cannot be read with time_format '%Q'",
+    ),
+    "thousands": ("a;b\n1.234;2\n1,5;2\n", {"decimal": ","}, r"row 2, column 'a' holds '1\.234'"),
+    "decimal": ("a\n1\n2\n", {"decimal": ";"}, "decimal must be '.' or ','"),
+    "word for a missing value": (
+        "a,b\n1,2\nBAD,4\n",
+        {"na_values": ["bad"]},
+        "row 3, column 'a' holds a missing value, .* choose fill",
+    ),
+    "another word": (
+        "a\n1\nBAD\n2\n",
+        {"fill": "ffill"},
+        "row 3, column 'a' holds 'BAD', not a finite",
+    ),
+    "words as text": ("a\n1\n2\n", {"na_values": "BAD"}, "na_values must be a list of words"),
+    "unknown encoding": ("a\n1\n2\n", {"encoding": "utf-99"}, "encoding 'utf-99' is unknown"),
     "label below a blank line": (
         "a,y\n1,1\n\n2,7\n",
         {"label": "y"},
@@ -100,7 +155,7 @@ BAD = {
     ),
     "unknown fill, nothing to fill": ("a,b\n1,2\n3,4\n", {"fill": "mean"}, "fill must be 'ffill'"),
     "no time at all": ("t,a\n1,0\nnoon,0\n", {"time": "t"}, "row 3, column 't' holds 'noon'"),
-    "bytes": (b"a,b\n1,\xff\xfe\n", {}, "is not UTF-8 text: byte 6"),
+    "bytes": (b"a,b\n1,\xff\xfe\n", {}, "is not UTF-8 text: byte 6 .* choose its encoding"),
     "open quote": ('a,b\n1,"2\n', {}, "cannot be read"),
     "one row": ("a,b\n1,2\n", {}, "has 1 rows, too few to split"),
     "long separator": ("a,b\n1,2\n", {"separator": "::"}, "separator must be one character"),

@@ -131,13 +131,24 @@ columns = st.sampled_from([None, "a", "time", "", "\x00"])
     columns,
     columns,
     st.sampled_from([None, "ffill", "interpolate"]),
+    st.fixed_dictionaries(
+        {},
+        optional={
+            "decimal": st.sampled_from(".,"),
+            "encoding": st.sampled_from(["utf-8-sig", "cp1252", "utf-16"]),
+            "time_format": st.sampled_from(["%Y-%m-%d %H:%M", "%d.%m.%Y", "%s", "%%"]) | st.text(),
+            "na_values": st.lists(st.text(max_size=3), max_size=2),
+        },
+    ),
 )
-def test_from_csv(tmp_path, content, time, label, fill):
+def test_from_csv(tmp_path, content, time, label, fill, reading):
     path = tmp_path / "x.csv"
     path.write_bytes(content)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        series = tried(lambda: from_csv(path, time=time, label=label, fill=fill), ValueError)
+        series = tried(
+            lambda: from_csv(path, time=time, label=label, fill=fill, **reading), ValueError
+        )
     if series is None:
         return
     assert np.isfinite(series.train).all()

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import csv
 import os
+import re
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -19,16 +21,25 @@ __all__ = ["Fill", "fill_missing", "from_csv", "read_table"]
 
 Fill = Literal["ffill", "interpolate"]
 MISSING = frozenset({"", "na", "n/a", "nan", "null", "none"})
+OFFSET = r":\d\d.*?(Z|[+-]\d\d(?::?\d\d)?)$"  # from UTC, after the time of day
+POINT_AND_COMMA = {ord("."): ",", ord(","): "."}
 
 
-def _rows(path: Path, separator: str | None) -> tuple[list[str], list[list[str]], list[int]]:
+def _rows(
+    path: Path, separator: str | None, encoding: str
+) -> tuple[list[str], list[list[str]], list[int]]:
     """Header, cells and line numbers of a file whose rows all have the width of its header."""
     if not path.is_file():
         raise FileNotFoundError(f"no table at {path}")
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = path.read_text(encoding=encoding)
+    except LookupError as error:
+        raise ValueError(f"encoding {encoding!r} is unknown") from error
     except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not UTF-8 text: byte {error.start} cannot be read") from error
+        name = "UTF-8" if encoding == "utf-8-sig" else encoding
+        raise ValueError(
+            f"{path} is not {name} text: byte {error.start} cannot be read; choose its encoding"
+        ) from error
     if not text.strip():
         raise ValueError(f"{path} is empty")
     if separator is None:
@@ -62,17 +73,30 @@ def _rows(path: Path, separator: str | None) -> tuple[list[str], list[list[str]]
     return header, rows, numbers
 
 
-def _numeric(cells: pd.Series, path: Path, numbers: list[int], *, missing: bool) -> np.ndarray:
+def _numeric(
+    cells: pd.Series,
+    path: Path,
+    numbers: list[int],
+    *,
+    missing: bool,
+    decimal: str,
+    absent: frozenset[str],
+) -> np.ndarray:
     """A column as float64; missing cells become NaN where they are allowed."""
-    values = pd.to_numeric(cells, errors="coerce").to_numpy(dtype=np.float64)
+    # with a decimal comma, a point could only part thousands: it is left to be refused
+    text = cells if decimal == "." else cells.str.translate(POINT_AND_COMMA)
+    values = pd.to_numeric(text, errors="coerce").to_numpy(dtype=np.float64)
     bad = ~np.isfinite(values)
     if missing and bad.any():
-        bad &= ~cells.str.strip().str.lower().isin(MISSING).to_numpy(dtype=bool)
+        bad &= ~cells.str.strip().str.lower().isin(absent).to_numpy(dtype=bool)
     if bad.any():
         row = int(np.argmax(bad))
         cell = cells.iloc[row]
-        what = "a missing value" if cell.strip().lower() in MISSING else repr(cell)
-        hint = "; choose fill='ffill' or 'interpolate'" if what == "a missing value" else ""
+        what, hint = repr(cell), ""
+        if cell.strip().lower() in absent:
+            what, hint = "a missing value", "; choose fill='ffill' or 'interpolate'"
+        elif decimal == "." and re.fullmatch(r"\s*[+-]?\d+,\d+\s*", cell):
+            hint = "; choose decimal=','"
         raise ValueError(
             f"{path}: row {numbers[row]}, column {cells.name!r} holds {what}, not a finite "
             f"number{hint}"
@@ -80,23 +104,41 @@ def _numeric(cells: pd.Series, path: Path, numbers: list[int], *, missing: bool)
     return values
 
 
-def _time_index(cells: pd.Series, path: Path, numbers: list[int]) -> pd.Index:
+def _dates(cells: pd.Series, path: Path, numbers: list[int], time_format: str | None) -> pd.Series:
+    """Dates, or NaT where there is none; in UTC if their offsets differ, as with summer time."""
+    offsets = cells.str.strip().str.extract(OFFSET, expand=False)
+    without = offsets.isna().to_numpy(dtype=bool)
+    if without.any() and not without.all():
+        row = int(np.argmax(without))
+        raise ValueError(
+            f"{path}: row {numbers[row]}, column {cells.name!r} holds {cells.iloc[row]!r}, without the "
+            f"time zone that other rows have"
+        )
+    style = time_format or "ISO8601"
+    try:
+        return pd.to_datetime(cells, errors="coerce", format=style, utc=len(offsets.unique()) > 1)
+    except ValueError as error:
+        raise ValueError(
+            f"{path}: column {cells.name!r} cannot be read with time_format {style!r}: {error}"
+        ) from error
+
+
+def _time_index(
+    cells: pd.Series, path: Path, numbers: list[int], time_format: str | None
+) -> pd.Index:
     """Time stamps, as numbers or as dates; increasing, each once."""
-    values = pd.to_numeric(cells, errors="coerce")
-    if values.isna().any():
-        try:
-            dates = pd.to_datetime(cells, errors="coerce", format="ISO8601")
-        except ValueError as error:
-            raise ValueError(
-                f"{path}: column {cells.name!r} mixes time zones; give all stamps the same one"
-            ) from error
-        values = min(values, dates, key=lambda v: v.isna().sum())
+    if time_format is not None:
+        values, kind = _dates(cells, path, numbers, time_format), f"of the form {time_format!r}"
+    else:
+        values, kind = pd.to_numeric(cells, errors="coerce"), "a number or an ISO 8601 date"
+        if values.isna().any():
+            dates = _dates(cells, path, numbers, None)
+            values = min(values, dates, key=lambda v: v.isna().sum())
     no_time = values.isin([np.inf, -np.inf]) | values.isna()
     if no_time.any():
         row = int(np.argmax(no_time.to_numpy()))
         raise ValueError(
-            f"{path}: row {numbers[row]}, column {cells.name!r} holds {cells.iloc[row]!r}, neither a "
-            f"number nor an ISO 8601 date"
+            f"{path}: row {numbers[row]}, column {cells.name!r} holds {cells.iloc[row]!r}, not {kind}"
         )
     index = pd.Index(values, name=str(cells.name))
     for fault, wrong in (
@@ -106,7 +148,8 @@ def _time_index(cells: pd.Series, path: Path, numbers: list[int]) -> pd.Index:
         if wrong.any():
             row = int(np.argmax(wrong))
             raise ValueError(
-                f"{path}: row {numbers[row]}, column {cells.name!r} {fault}: {cells.iloc[row]!r}"
+                f"{path}: row {numbers[row]}, column {cells.name!r} {fault}: {cells.iloc[row]!r}; "
+                f"where a clock is set back, stamps need their time zone"
             )
     return index
 
@@ -116,18 +159,27 @@ def read_table(
     *,
     time: str | None = None,
     label: str | None = None,
-    separator: str | None = None,
     missing: bool = False,
+    separator: str | None = None,
+    decimal: Literal[".", ","] = ".",
+    encoding: str = "utf-8-sig",
+    time_format: str | None = None,
+    na_values: Sequence[str] = (),
 ) -> pd.DataFrame:
     """A table of finite numbers with a header, as float64, indexed by its time stamps.
 
     Parameters
     ----------
-    path : UTF-8 text file
-    time : name of the column of time stamps, numbers or ISO 8601 dates
+    path : text file
+    time : name of the column of time stamps, numbers or ISO 8601 dates; where their offsets from UTC
+        differ, as with summer time, the index is in UTC
     label : name of a column that must hold 0 or 1
-    separator : guessed from the header if not given
     missing : let missing values through as NaN
+    separator : guessed from the header if not given
+    decimal : "." or ","; no thousands separators
+    encoding : such as "cp1252"; UTF-8 by default
+    time_format : of dates that are not ISO 8601, such as "%d.%m.%Y %H:%M"
+    na_values : further words for a missing value, such as "BAD"
 
     Raises
     ------
@@ -136,14 +188,20 @@ def read_table(
         rows, repeated names, and time stamps that repeat or go back.
     """
     path = Path(path)
-    header, rows, numbers = _rows(path, separator)
+    if decimal not in (".", ","):
+        raise ValueError(f"decimal must be '.' or ',', got {decimal!r}")
+    if isinstance(na_values, str):
+        raise ValueError(f"na_values must be a list of words, got {na_values!r}")
+    header, rows, numbers = _rows(path, separator, encoding)
     if time is not None and time not in header:
         raise ValueError(f"{path} has no column {time!r}; it has {', '.join(header)}")
     text = pd.DataFrame(rows, columns=header, dtype=str)
     names = [name for name in header if name != time]
     if not names:
         raise ValueError(f"{path} has no column beside {time!r}")
-    columns = {name: _numeric(text[name], path, numbers, missing=missing) for name in names}
+    absent = MISSING | {word.strip().lower() for word in na_values}
+    options: dict[str, Any] = {"missing": missing, "decimal": decimal, "absent": absent}
+    columns = {name: _numeric(text[name], path, numbers, **options) for name in names}
     if label is not None:
         if label not in columns:
             raise ValueError(f"{path} has no column {label!r}; it has {', '.join(names)}")
@@ -153,7 +211,7 @@ def read_table(
             raise ValueError(
                 f"{path}: row {numbers[row]}, column {label!r} holds {columns[label][row]}, not 0 or 1"
             )
-    index = None if time is None else _time_index(text[time], path, numbers)
+    index = None if time is None else _time_index(text[time], path, numbers, time_format)
     return pd.DataFrame(columns, index=index)
 
 
@@ -194,10 +252,10 @@ def from_csv(
     test: str | os.PathLike[str] | None = None,
     time: str | None = None,
     label: str | None = None,
-    separator: str | None = None,
     train_fraction: float = 0.5,
     fill: Fill | None = None,
     name: str | None = None,
+    **reading: Any,
 ) -> Series:
     """A series from a file of one's own: a header, one row a time step, one column a sensor.
 
@@ -207,10 +265,12 @@ def from_csv(
     test : a second file with the same columns
     time : name of the column of time stamps
     label : name of the column of labels, 0 or 1; without it no row counts as anomalous
-    separator : guessed from the header if not given
     train_fraction : share of the rows, from the start, that are taken as normal
     fill : how to fill missing values, in each split by itself; None refuses them
     name : of the series; the file's by default
+    **reading
+        `separator`, `decimal`, `encoding`, `time_format` and `na_values`; see
+        `madcluster.data.tables.read_table`.
 
     Raises
     ------
@@ -230,7 +290,7 @@ def from_csv(
 
     def read(file: Path) -> tuple[pd.DataFrame, np.ndarray]:
         missing = fill is not None
-        frame = read_table(file, time=time, label=label, separator=separator, missing=missing)
+        frame = read_table(file, time=time, label=label, missing=missing, **reading)
         marks = np.zeros(len(frame))
         if label is not None:
             marks = frame.pop(label).to_numpy()
