@@ -161,6 +161,36 @@ def test_chapter_15_reports_on_a_file(tmp_path):
     assert text.count("image/png") >= 5
 
 
+def test_chapter_15_reports_on_a_file_from_an_office_program(tmp_path):
+    """Decimal commas, semicolons, days first, a word among the numbers, a gap, and no rows per day."""
+    frame = pd.read_csv(ROOT / "book" / "_static" / "plant.csv").drop(columns="fault")
+    stamps = pd.date_range("2026-03-28 22:00", periods=len(frame), freq="30s")
+    frame.insert(0, "Zeit", stamps.strftime("%d.%m.%Y %H:%M:%S"))
+    frame = frame.drop(columns="minute").astype(object)
+    frame.iloc[200:203, 1] = "BAD"
+    frame.drop(index=range(500, 520)).to_csv(
+        tmp_path / "werk.csv", sep=";", decimal=",", encoding="cp1252", index=False
+    )
+    reading = {
+        "decimal": ",",
+        "encoding": "cp1252",
+        "time_format": "%d.%m.%Y %H:%M:%S",
+        "na_values": ["BAD"],
+    }
+    parameters = {"CSV": str(tmp_path / "werk.csv"), "TIME": "Zeit", "FILL": "ffill", "FAST": True}
+    report = tmp_path / "report.ipynb"
+    run(
+        ROOT / "book" / "15_your_own_data.ipynb",
+        report,
+        {**parameters, "READING": reading},
+        cwd=ROOT,
+    )
+    cells = {cell.id: cell for cell in nbformat.read(report, as_version=4).cells}
+    assert "3 missing values filled" in cells["c05"].outputs[0].text
+    assert "2880 rows a day" in cells["c06a"].outputs[0].text
+    assert "0 days 00:10:30" in cells["c06a"].outputs[1].data["text/plain"]
+
+
 def test_the_example_of_the_readme_prints_what_it_says(capsys):
     code, output = examples_of_the_readme()[0]
     exec(compile(code, "README.md", "exec"), {})
