@@ -358,7 +358,7 @@ def growth() -> None:
 def late_step(name: str, flush: bool) -> dict[str, object]:
     """Seconds of a step after thirty others: untrained networks have no denormal numbers yet."""
     torch.set_flush_denormal(flush)
-    plant = synthetic(3000, 100, 38, seed=0).train
+    plant = synthetic(3000, 1000, 38, seed=0).train
     x = torch.as_tensor(windows(Scaler().fit(plant).transform(plant), WINDOW, 10).copy())
     model = build(name, n_channels=38, window=WINDOW, options=OPTIONS.get(name, {}))
     optimizer, times = torch.optim.Adam(model.parameters(), lr=1e-3, amsgrad=True), []
