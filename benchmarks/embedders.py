@@ -17,6 +17,7 @@ resident size of a fresh process less that before the first step.
 
 from __future__ import annotations
 
+import copy
 import gc
 import math
 import resource
@@ -355,31 +356,40 @@ def growth() -> None:
 # --- denormal numbers -----------------------------------------------------------------------------
 
 
-def late_step(name: str, flush: bool) -> dict[str, object]:
-    """Seconds of a step after thirty others: untrained networks have no denormal numbers yet."""
-    torch.set_flush_denormal(flush)
+def late_steps(name: str) -> dict[str, object]:
+    """Both ways in turns, after thirty steps: untrained networks have no denormal numbers yet."""
     plant = synthetic(3000, 1000, 38, seed=0).train
     x = torch.as_tensor(windows(Scaler().fit(plant).transform(plant), WINDOW, 10).copy())
     model = build(name, n_channels=38, window=WINDOW, options=OPTIONS.get(name, {}))
-    optimizer, times = torch.optim.Adam(model.parameters(), lr=1e-3, amsgrad=True), []
-    for _ in range(40):
-        batch = x[torch.randperm(len(x))[:32]]
-        started = time.perf_counter()
-        loss = model(batch).loss
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        times.append(time.perf_counter() - started)
-    return {f"step s, {'zeros' if flush else 'denormals'}": round(statistics.median(times[30:]), 4)}
+
+    def training(model: Embedder, *, flush: bool) -> Callable[[], None]:
+        optimizer = torch.optim.Adam(model.parameters(), lr=1e-3, amsgrad=True)
+
+        def step() -> None:
+            torch.set_flush_denormal(flush)
+            loss = model(x[torch.randperm(len(x))[:32]]).loss
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+
+        return step
+
+    early = training(model, flush=False)
+    for _ in range(30):
+        early()
+    ways = {"denormals": False, "zeros": True}
+    copies = {way: training(copy.deepcopy(model), flush=flush) for way, flush in ways.items()}
+    times = in_turns(copies, rounds=10)
+    ratios = [a / b for a, b in zip(*times.values(), strict=True)]
+    seconds = {f"step s, {way}": round(statistics.median(times[way]), 4) for way in ways}
+    return {"embedder": name, **seconds, "ratio": round(statistics.median(ratios), 2)}
 
 
 def denormals() -> None:
     rows = []
     for name in EMBEDDERS:
-        row = {"embedder": name} | apart(late_step, name, False) | apart(late_step, name, True)
-        row["ratio"] = round(row["step s, denormals"] / row["step s, zeros"], 2)
-        rows.append(row)
-        print(row, flush=True)
+        rows.append(apart(late_steps, name))
+        print(rows[-1], flush=True)
     save(rows, "embedders_denormals")
 
 
