@@ -25,7 +25,8 @@ def main() -> None:
         ax.spines[["left", "bottom"]].set_visible(False)
         ax.tick_params(bottom=ax is axes[4])
     axes[4].set(xlabel="time step", xlim=(0, len(scores)))
-    fig.savefig(Path(__file__).with_name("_static") / "overview.png")
+    # on a ground of its own, as the README is also read in the dark
+    fig.savefig(Path(__file__).with_name("_static") / "overview.png", facecolor="white")
 
 
 if __name__ == "__main__":

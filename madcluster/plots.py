@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -44,8 +45,12 @@ MADCLUSTER = "#009E73"
 
 
 def use_style() -> None:
-    """Use the book's style for all figures that follow."""
+    """Use the book's style for all figures that follow; in a notebook, at twice the pixels."""
     plt.style.use(Path(__file__).with_name("book.mplstyle"))
+    if "IPython" in sys.modules and sys.modules["IPython"].get_ipython() is not None:
+        from matplotlib_inline.backend_inline import set_matplotlib_formats
+
+        set_matplotlib_formats("retina")
 
 
 def shade(ax: Axes, labels: np.ndarray, *, offset: int = 0, color: str = ANOMALY) -> None:
