@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 from concurrent.futures import ProcessPoolExecutor
+from importlib.metadata import version
 from pathlib import Path
 
 import nbformat
@@ -25,6 +26,11 @@ from jupyter_client import AsyncKernelManager
 from madcluster.results import commit
 
 ROOT = Path(__file__).resolve().parents[1]
+PACKAGES = (
+    "madcluster",
+    *("torch", "numpy", "scipy", "pandas", "scikit-learn", "matplotlib", "statsmodels"),
+    *("jupyter-book", "papermill", "ipykernel"),
+)
 
 
 class SocketFileKernelManager(AsyncKernelManager):
@@ -74,6 +80,25 @@ def quiet_kernels(stage: Path) -> None:
     os.environ["IPYTHONDIR"] = str(profile.parent)
 
 
+def report(seconds: dict[str, float], jobs: int) -> str:
+    """What the status page says of an execution."""
+    versions = ", ".join(f"{name} {version(name)}" for name in PACKAGES)
+    machine = f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores"
+    rows = [f"| [{name}]({name}) | {time_taken:.0f} |" for name, time_taken in seconds.items()]
+    return "\n".join(
+        [
+            f"Commit `{commit()}`, on {machine}, {jobs} notebooks at a time. Python "
+            f"{platform.python_version()}, {versions}.",
+            "",
+            "| notebook | seconds |",
+            "| --- | ---: |",
+            *rows,
+            f"| all, one after another | {sum(seconds.values()):.0f} |",
+            "",
+        ]
+    )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("stage", type=Path)
@@ -95,20 +120,14 @@ def main() -> None:
 
     sources = sorted((ROOT / "book").glob(f"{arguments.only}*.ipynb"))
     parameters: dict[str, object] = {"FAST": True} if arguments.fast else {}
-    rows = []
+    seconds: dict[str, float] = {}
     with ProcessPoolExecutor(arguments.jobs) as pool:
         runs = [pool.submit(execute, s, stage / "book" / s.name, parameters) for s in sources]
         for run in runs:
-            name, seconds = run.result()
-            rows.append(f"| {name} | {seconds:.0f} |")
-            print(f"{seconds:6.1f} s  {name}", flush=True)
-    machine = f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores"
-    header = (
-        f"Commit {commit()}. {machine}, Python {platform.python_version()}, {arguments.jobs} notebooks "
-        "at a time.\n"
-    )
-    table = ["", "| notebook | seconds |", "| --- | ---: |", *rows, ""]
-    (stage / "book" / "execution_times.md").write_text(header + "\n".join(table))
+            name, time_taken = run.result()
+            seconds[name] = time_taken
+            print(f"{time_taken:6.1f} s  {name}", flush=True)
+    (stage / "book" / "execution_times.md").write_text(report(seconds, arguments.jobs))
 
 
 if __name__ == "__main__":

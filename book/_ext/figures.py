@@ -14,7 +14,9 @@ import numpy as np
 from PIL import Image
 from sphinx.application import Sphinx
 
-IMAGE = re.compile(r'<img (?P<before>[^>]*)src="(?P<source>[^"]*_images/[^"]*\.png)"(?P<after>[^>]*)>')
+IMAGE = re.compile(
+    r'<img (?P<before>[^>]*)src="(?P<source>[^"]*_images/[^"]*\.png)"(?P<after>[^>]*)>'
+)
 LIGHT, DARK = 0.9, 0.07  # what black and white become: text and ground of the dark theme
 
 
