@@ -66,6 +66,7 @@ class Detector(BaseEstimator):
 
     @property
     def labels_(self) -> np.ndarray:
+        """1 where a training row lies above the threshold, else 0; (n,)."""
         self._check_fitted()
         return (self.decision_scores_ > self.threshold_).astype(int)
 

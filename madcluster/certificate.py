@@ -57,9 +57,11 @@ class Box(NamedTuple):
 
     @property
     def area(self) -> Fraction:
+        """Exactly, as a fraction of the unit square."""
         return (self.q1 - self.q0) * (self.nu1 - self.nu0)
 
     def halves(self, *, along_q: bool) -> tuple[Box, Box]:
+        """The box cut in the middle of q, or of ν."""
         if along_q:
             middle = (self.q0 + self.q1) / 2
             return self._replace(q1=middle), self._replace(q0=middle)

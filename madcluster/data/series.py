@@ -157,6 +157,7 @@ class Series:
 
     @property
     def n_channels(self) -> int:
+        """Channels of a row."""
         return len(self.channels)
 
     @property
