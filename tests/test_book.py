@@ -1,5 +1,8 @@
 """The notebooks as they lie in git, and as papermill runs them; the pages as they were built."""
 
+import importlib
+import inspect
+import pkgutil
 import re
 import subprocess
 from html.parser import HTMLParser
@@ -13,9 +16,11 @@ import pytest
 import yaml
 from execute import run
 from plant import plant
+from sphinx_book_theme.header_buttons.launch import add_launch_buttons
+
+import madcluster
 
 ROOT = Path(__file__).parents[1]
-
 NOTEBOOKS = sorted((ROOT / "book").glob("*.ipynb"))
 CHAPTERS = [path for path in NOTEBOOKS if path.name[:2].isdigit()]
 HTML = ROOT / "_build" / "html"
@@ -83,15 +88,36 @@ def test_conventions(path, notebooks):
     assert sum(bool(figure) for figure in figures) >= 3
 
 
-@by_name
-def test_executes_fast_from_any_folder(path, tmp_path, monkeypatch):
+# `make book` runs every notebook from book/, with its defaults; here all run from the root, the quick
+# ones from book/ too, so that these tests do not rest on a build
+CASES = [(path, ROOT) for path in NOTEBOOKS]
+CASES += [(path, path.parent) for path in NOTEBOOKS if path.name[:2] in ("01", "05", "10", "11")]
+
+
+@pytest.mark.parametrize(
+    ("path", "cwd"),
+    CASES,
+    ids=[f"{p.stem}-from-{'root' if f == ROOT else 'book'}" for p, f in CASES],
+)
+def test_executes_fast_from_any_folder(path, cwd, tmp_path, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.setenv("MADCLUSTER_PROGRESS", "0")
     output = tmp_path / path.name
-    run(path, output, {"FAST": True}, cwd=ROOT)
+    run(path, output, {"FAST": True}, cwd=cwd)
     for cell in nbformat.read(output, as_version=4).cells:
         for out in cell.get("outputs", []):
             assert out.get("name") != "stderr", out["text"]
+
+
+@pytest.mark.skipif(not HTML.is_dir(), reason="run `make book` first to test the pages")
+@by_name
+def test_the_book_was_executed_whole_and_without_a_remark(path):
+    """By `make book`, from the folder of the notebooks."""
+    cells = nbformat.read(HTML.parent / "stage" / "book" / path.name, as_version=4).cells
+    code = [cell for cell in cells if cell.cell_type == "code"]
+    assert all(cell.execution_count for cell in code if cell.source.strip())
+    outputs = [output for cell in code for output in cell.outputs]
+    assert [o for o in outputs if o.output_type == "error" or o.get("name") == "stderr"] == []
 
 
 def test_the_benchmark_chapter_on_a_real_machine(data_root, tmp_path):
@@ -124,22 +150,67 @@ def test_the_alarms_of_the_readme_are_those_it_prints(capsys, monkeypatch):
         assert abs(times[0] - times[1]) <= pd.Timedelta(minutes=5)
 
 
-def test_buttons_lead_to_the_public_repository_where_there_is_one(monkeypatch):
+def launched(path, theme_options):
+    """Addresses of the buttons that the theme puts on a notebook's page."""
+    name = f"book/{path.stem}"
+    host, owner, repository = theme_options.get("repository_url", "//").rsplit("/", 2)
+    context = {
+        "pagename": name,
+        "sourcename": f"{name}.ipynb",
+        "header_buttons": [],
+        "github_url": host,
+        "github_user": owner,
+        "github_repo": repository,
+    }
+    env = SimpleNamespace(
+        doc2path=lambda name: f"{name}.ipynb", metadata={name: {"kernelspec": {}}}
+    )
+    app = SimpleNamespace(config={"html_theme_options": theme_options}, env=env)
+    add_launch_buttons(app, name, "page.html", context, None)
+    groups = context["header_buttons"]
+    return {button["text"]: button["url"] for group in groups for button in group["buttons"]}
+
+
+def test_buttons_lead_to_notebooks_of_the_public_repository(monkeypatch):
     config = SimpleNamespace(html_theme_options={"path_to_docs": ""})
-    monkeypatch.delenv("GITHUB_REPOSITORY", raising=False)
-    launch.add_buttons(None, config)
-    assert config.html_theme_options == {"path_to_docs": ""}
     monkeypatch.setenv("GITHUB_REPOSITORY", "someone/book")
     monkeypatch.setenv("GITHUB_REF_NAME", "main")
     launch.add_buttons(None, config)
-    options = config.html_theme_options
-    assert options["repository_url"] == "https://github.com/someone/book"
-    # the theme puts repository, branch and the page's path in a row: each must be a file in git
     listed = subprocess.run(
-        ["git", "ls-files", "book"], cwd=ROOT, capture_output=True, text=True, check=True
+        ["git", "ls-files", "book", "environment.yml"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
     ).stdout.split()
-    assert options["path_to_docs"] == ""
-    assert {f"book/{path.name}" for path in NOTEBOOKS} <= set(listed)
+    assert "environment.yml" in listed  # Binder installs it
+    for path in NOTEBOOKS:
+        urls = launched(path, config.html_theme_options)
+        assert urls.keys() == {"Colab", "Binder"}
+        colab = "https://colab.research.google.com/github/someone/book/blob/main/"
+        binder = "https://mybinder.org/v2/gh/someone/book/main?urlpath=lab/tree/"
+        assert urls["Colab"].removeprefix(colab) in listed
+        assert urls["Binder"].removeprefix(binder) in listed
+
+
+def test_there_are_no_buttons_without_a_public_repository(monkeypatch):
+    config = SimpleNamespace(html_theme_options={"path_to_docs": ""})
+    monkeypatch.delenv("GITHUB_REPOSITORY", raising=False)
+    launch.add_buttons(None, config)
+    assert launched(NOTEBOOKS[0], config.html_theme_options) == {}
+
+
+@pytest.mark.skipif(not HTML.is_dir(), reason="run `make book` first to test the pages")
+@by_name
+def test_every_chapter_can_be_downloaded_as_a_notebook(path):
+    page = (HTML / "book" / f"{path.stem}.html").read_text()
+    (link,) = set(re.findall(r'href="([^"]+\.ipynb)"', page)) & {f"../_sources/book/{path.name}"}
+    notebook = nbformat.read((HTML / "book" / link).resolve(), as_version=4)
+    nbformat.validate(notebook)
+    # what a reader gets is what lies in git, and its outputs
+    source = nbformat.read(path, as_version=4)
+    theirs = [cell.source for cell in notebook.cells]
+    assert [cell.source for cell in source.cells if cell.source not in theirs] == []
 
 
 def test_the_sample_file_is_what_its_script_writes():
@@ -199,6 +270,54 @@ def test_the_example_of_the_readme_prints_what_it_says(capsys):
         assert line.split()[:-1] == expected.split()[:-1]
         # another processor may round otherwise
         assert float(line.split()[-1]) == pytest.approx(float(expected.split()[-1]), abs=0.02)
+
+
+def public_objects():
+    """Classes and functions that a public module names in `__all__`, by their names."""
+    found = {}
+    for info in pkgutil.walk_packages(madcluster.__path__, "madcluster."):
+        if "._" in info.name:
+            continue
+        module = importlib.import_module(info.name)
+        for name in module.__all__:
+            thing = getattr(module, name)
+            if inspect.isclass(thing) or inspect.isfunction(thing):
+                found[f"{info.name}.{name}"] = thing
+    return found
+
+
+def test_every_public_name_has_a_docstring():
+    silent = []
+    for name, thing in public_objects().items():
+        silent += [name] if not inspect.getdoc(thing) else []
+        if inspect.isclass(thing):
+            silent += [
+                f"{name}.{member}"
+                for member, value in vars(thing).items()
+                if not member.startswith("_")
+                and (inspect.isroutine(value) or isinstance(value, property))
+                and not inspect.getdoc(getattr(thing, member))
+            ]
+    assert silent == []
+
+
+def named_in_the_reference():
+    """What book/api.rst documents, as objects."""
+    module, found = None, []
+    for line in (ROOT / "book" / "api.rst").read_text().splitlines():
+        if match := re.match(r"\.\. auto(\w+):: ([\w.]+)", line):
+            path, _, name = match[2].rpartition(".")
+            module = importlib.import_module(match[2]) if match[1] == "module" else None
+            found += [] if module else [getattr(importlib.import_module(path), name)]
+        elif (match := re.match(r"   :members:(.*)", line)) and module:
+            names = [name.strip() for name in match[1].split(",") if name.strip()]
+            found += [getattr(module, name) for name in names or module.__all__]
+    return found
+
+
+def test_every_public_name_is_in_the_reference():
+    documented = {id(thing) for thing in named_in_the_reference()}
+    assert [n for n, thing in public_objects().items() if id(thing) not in documented] == []
 
 
 class Outside(HTMLParser):
