@@ -164,9 +164,49 @@ def test_the_theme_can_be_switched(visit):
     assert themes == {"light", "dark"}
 
 
-def test_formulas_are_set(visit):
-    page = visit.open("book/05_one_cluster.html")
-    assert page.locator("mjx-container").count() > 5
+@pytest.mark.parametrize("visit", ["dark"], indirect=True)
+def test_paper_is_light(visit):
+    page = visit.open("book/02_deep_svdd.html")
+    page.evaluate(
+        "() => addEventListener('beforeprint', () => { window.printed = ["
+        "document.documentElement.dataset.theme,"
+        "getComputedStyle(document.querySelector('img.only-light')).display]; })"
+    )
+    page.pdf()
+    theme, display = page.evaluate("() => window.printed")
+    assert theme == "light"
+    assert display != "none"
+    assert page.evaluate("() => document.documentElement.dataset.theme") == "dark"
+
+
+@pytest.mark.parametrize("visit", ["light", "dark"], indirect=True)
+def test_figures_are_drawn_for_the_theme(visit):
+    page = visit.open("book/02_deep_svdd.html")
+    other = {"light": "dark", "dark": "light"}[visit.theme]
+    shown = page.locator(f"main img.only-{visit.theme}")
+    assert shown.count() == page.locator(f"main img.only-{other}").count() >= 3
+    assert shown.first.is_visible()
+    assert not page.locator(f"main img.only-{other}").first.is_visible()
+    shown.first.scroll_into_view_if_needed()
+    page.wait_for_function("image => image.complete", arg=shown.first.element_handle())
+    width, natural = shown.first.evaluate("e => [e.getBoundingClientRect().width, e.naturalWidth]")
+    assert natural >= 1.9 * width  # two pixels for one of the page
+    # the letters of a figure, its darkest or lightest opaque pixels, stand out from the page
+    extreme = shown.first.evaluate(
+        """(image) => {
+            const canvas = new OffscreenCanvas(image.naturalWidth, image.naturalHeight);
+            const context = canvas.getContext('2d');
+            context.drawImage(image, 0, 0);
+            const data = context.getImageData(0, 0, canvas.width, canvas.height).data;
+            let low = 255, high = 0;
+            for (let i = 0; i < data.length; i += 4) if (data[i + 3] > 250) {
+                const gray = Math.max(data[i], data[i + 1], data[i + 2])
+                low = Math.min(low, gray); high = Math.max(high, gray);
+            }
+            return [low, high];
+        }"""
+    )
+    assert extreme[0] < 60 if visit.theme == "light" else extreme[1] > 200
 
 
 def test_a_solution_unfolds(visit):
