@@ -1,5 +1,6 @@
 # make book   the whole book: every notebook executed, strict HTML in _build/html
 # make test   lint, types, tests
+# make links  ask every other host that the built book links to; needs the network
 # make lab    JupyterLab on the notebooks
 # make benchmark   timings of the package against its peers; writes book/results
 # make runs   the runs of chapters 13 and 14, hours of two cores; goes on where it was stopped
@@ -14,7 +15,7 @@ JOBS ?= 2
 export OMP_NUM_THREADS ?= 1
 export MADCLUSTER_PROGRESS ?= 0
 
-.PHONY: book test lab benchmark runs clean distclean
+.PHONY: book test links lab benchmark runs clean distclean
 
 book: $(VENV)/.installed
 	rm -rf _build/stage _build/html
@@ -29,6 +30,9 @@ test: $(VENV)/.installed
 	$(BIN)/mypy
 	$(BIN)/codespell
 	$(BIN)/python -m pytest -n $(JOBS)
+
+links: _build/stage
+	$(BIN)/jupyter-book build _build/stage --path-output . --builder linkcheck
 
 lab: $(VENV)/.installed
 	MADCLUSTER_PROGRESS=1 $(BIN)/jupyter lab book
