@@ -34,7 +34,7 @@ EPSILON = 1e-4  # added inside the logarithms by the authors' code
 
 
 def gaussian_association(width: Tensor) -> Tensor:
-    """Rows of a Gaussian in |i − j|, normalized to sum to one (eq. 2); width (… t) → (… t t)."""
+    """Rows of a Gaussian in ``|i − j|``, normalized to sum to one (eq. 2); width (… t) → (… t t)."""
     # softmax of the exponent: the factor 1 / (sqrt(2π) σ) is the same for a whole row
     return (squared_distance(width) * (-0.5 / width.square())[..., None]).softmax(-1)
 
