@@ -237,10 +237,10 @@ def test_chapter_15_reports_on_a_file_from_an_office_program(tmp_path):
     frame = pd.read_csv(ROOT / "book" / "_static" / "plant.csv").drop(columns="fault")
     stamps = pd.date_range("2026-03-28 22:00", periods=len(frame), freq="30s")
     frame.insert(0, "Zeit", stamps.strftime("%d.%m.%Y %H:%M:%S"))
-    frame = frame.drop(columns="minute").astype(object)
-    frame.iloc[200:203, 1] = "BAD"
+    frame = frame.drop(columns="minute")
+    frame.iloc[200:203, 1] = float("nan")
     frame.drop(index=range(500, 520)).to_csv(
-        tmp_path / "werk.csv", sep=";", decimal=",", encoding="cp1252", index=False
+        tmp_path / "werk.csv", sep=";", decimal=",", encoding="cp1252", index=False, na_rep="BAD"
     )
     reading = {
         "decimal": ",",
