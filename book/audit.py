@@ -27,7 +27,7 @@ from typing import BinaryIO
 
 import pandas as pd
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Page, Request, Response, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Page, Request, Response, sync_playwright
 
 HTML = Path(__file__).resolve().parents[1] / "_build" / "html"
 CHROMIUM = shutil.which("chromium")
@@ -116,14 +116,19 @@ class Visit:
         self.page.on("request", self._asked)
         self.page.on("response", self._answered)
         self.page.on("pageerror", lambda error: self.faults.append(str(error)))
-        self.page.on("console", lambda m: self.faults.append(m.text) if m.type == "error" else None)
+        self.page.on("console", self._logged)
+
+    def _logged(self, message: ConsoleMessage) -> None:
+        # a browser asks for an icon of the site, which is no part of a page
+        if message.type == "error" and not message.location["url"].endswith("/favicon.ico"):
+            self.faults.append(message.text)
 
     def _asked(self, request: Request) -> None:
         if not request.url.startswith((self.address, "data:")):
             self.outside.append(request.url)
 
     def _answered(self, response: Response) -> None:
-        if response.status >= 400:
+        if response.status >= 400 and not response.url.endswith("/favicon.ico"):
             self.faults.append(f"{response.status} for {response.url}")
 
     def open(self, name: str) -> Page:
