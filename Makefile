@@ -21,7 +21,6 @@ book: $(VENV)/.installed
 	rm -rf _build/stage _build/html
 	$(BIN)/python book/execute.py _build/stage --jobs $(JOBS)
 	$(BIN)/jupyter-book build _build/stage --path-output . -W -n --keep-going -q
-	$(BIN)/python book/audit.py _build/html
 	@echo "open _build/html/index.html"
 
 test: $(VENV)/.installed
