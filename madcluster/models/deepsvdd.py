@@ -8,7 +8,7 @@ from typing import Literal, cast
 import torch
 from einops import rearrange
 from torch import Tensor, nn
-from torch.nn.functional import conv1d, leaky_relu
+from torch.nn.functional import leaky_relu
 
 from madcluster import loss
 from madcluster.models.base import Embedder, Embedding
@@ -42,11 +42,9 @@ class DilatedConvolution(nn.Module):
     def forward(self, h: Tensor) -> Tensor:
         return h + leaky_relu(self.conv(h), 0.1)
 
-    def inside(self, h: Tensor) -> Tensor:
-        """The layer where all neighbors are there; (1 d m) → (1 d m − 2·dilation)."""
-        reach = self.conv.dilation[0]
-        convolved = conv1d(h, self.conv.weight, dilation=reach)
-        return h[..., reach:-reach] + leaky_relu(convolved, 0.1)
+    def inside(self) -> Tensor:
+        """Weights (d 3d) on the neighbor before a step, the step, and the neighbor after it."""
+        return torch.cat(self.conv.weight.unbind(-1), 1)
 
     def at_end(self) -> Tensor:
         """Weights (d 2d) on `dilation` steps before a window's last step, and on that step itself.
@@ -120,19 +118,21 @@ class DeepSVDD(Embedder):
     def last_steps(self) -> Callable[[Tensor], Embedding]:
         """See `Embedder.last_steps`. A last step sees 2^layers − 1 rows before it, none after it."""
         layers = list(cast(Iterable[DilatedConvolution], self.layers))
-        weights = [layer.at_end() for layer in layers]
+        weights = [(layer.inside(), layer.at_end()) for layer in layers]
         reach = 2 ** len(layers) - 1
 
         def last(x: Tensor) -> Embedding:
-            inner, first = self.inlet(x.T[None]), 0  # (1 d m), of which the first stands for row 0
-            end = inner[0, :, reach:]  # (d n)
-            for i, (layer, weight) in enumerate(zip(layers, weights, strict=True)):
-                start = reach - 2**i - first
-                before = inner[0, :, start : start + end.shape[1]]
-                end = end + leaky_relu(weight @ torch.cat([before, end]), 0.1)
+            # as products of matrices, for a convolution costs more to call than to do on a few rows
+            inner, first = self.inlet.weight[..., 0] @ x.T, 0  # (d m), the first stands for row 0
+            end = inner[:, reach:]  # (d n)
+            for i, (inside, at_end) in enumerate(weights):
+                s = 2**i
+                before = inner[:, reach - s - first :][:, : end.shape[1]]
+                end = end + leaky_relu(at_end @ torch.cat([before, end]), 0.1)
                 if i + 1 < len(layers):
-                    inner, first = layer.inside(inner), first + 2**i
-            h = (self.outlet.weight[:, :, 0] @ end).T[None]  # (1 n d)
+                    seen = torch.cat([inner[:, : -2 * s], inner[:, s:-s], inner[:, 2 * s :]])
+                    inner, first = inner[:, s:-s] + leaky_relu(inside @ seen, 0.1), first + s
+            h = (self.outlet.weight[..., 0] @ end).T[None]  # (1 n d)
             score = (h - self.center).square().sum(-1)
             if self.objective == "soft-boundary":
                 score = score - self.squared_radius
