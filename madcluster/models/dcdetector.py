@@ -22,6 +22,7 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx, once_differentiable
+from torch.nn import functional
 
 from madcluster.models.base import Embedder, Embedding
 from madcluster.models.layers import (
@@ -183,7 +184,8 @@ class _TokenScores(torch.autograd.Function):
         of_rest = grad.sum(-1).view(len(rows), -1)  # ((s n) g)
         of_a = (grad @ x).view(len(rows), -1)  # ((s n) (g d))
         grad_x.flatten(0, 1).addmm_(of_rest, c).addmm_(of_a, a.flatten(0, 1))
-        return grad_x, (of_a.T @ rows).view_as(a), of_rest.T @ rows
+        grad_a = rows.T @ of_a  # this way round, for a product of its transpose is slower
+        return grad_x, grad_a.T.unflatten(0, a.shape[:2]), of_rest.T @ rows
 
 
 def mask(x: Tensor, share: float) -> Tensor:
@@ -306,6 +308,13 @@ class DCdetector(Embedder):
         self.position_views = nn.ModuleList(View(window // p, p, d) for p in self.patch_sizes)
         self.layers = nn.ModuleList(Attention(d, n_heads=n_heads) for _ in range(n_layers))
         self.out = nn.Linear(d, d, bias=False)
+        steps = torch.arange(window)
+        groups = [group for p in self.patch_sizes for group in (steps // p, steps % p)]
+        one_hot = torch.cat([functional.one_hot(group) for group in groups], 1)  # (t, Σ n + p)
+        self.register_buffer("repeat", one_hot.to(self.out.weight.dtype), persistent=False)
+        self.register_buffer("average", (one_hot / one_hot.sum(0)).T.contiguous(), persistent=False)
+        self.repeat: Tensor
+        self.average: Tensor
 
     def map(self, x: Tensor, view: View, pattern: str, p: int) -> Tensor:
         """Attention of all layers and heads in one view of x (b t c), mean over channels; (b g n n)."""
@@ -358,21 +367,15 @@ class DCdetector(Embedder):
         A row of S is constant over a patch, so it acts on the mean of a patch, and a row of T̄ on the
         mean over patches of one position. Both are projected before they are repeated.
         """
-        h, n_views = tokens.clone(), 2 * len(maps)
-        for pair in maps:
-            patch_wise, in_patch = (
-                rearrange(m, "b (l g) i j -> l b g i j", g=self.n_heads).mean(0) / n_views
-                for m in pair
-            )
-            p = in_patch.shape[-1]
-            v = rearrange(tokens, "b (n p) (g e) -> b g n p e", p=p, g=self.n_heads)
-            for attention, mean, pattern in (
-                (patch_wise, v.mean(3), "b n d -> b n 1 d"),
-                (in_patch, v.mean(2), "b p d -> b 1 p d"),
-            ):
-                output = self.out(rearrange(attention @ mean, "b g i e -> b i (g e)"))
-                h.unflatten(1, (-1, p)).add_(rearrange(output, pattern))
-        return h
+        views = [m for pair in maps for m in pair]
+        means = (self.average @ tokens).split([m.shape[-1] for m in views], 1)
+        attended = []
+        for attention, mean in zip(views, means, strict=True):
+            of_heads = rearrange(attention, "b (l g) i j -> l b g i j", g=self.n_heads).mean(0)
+            values = rearrange(mean, "b j (g e) -> b g j e", g=self.n_heads)
+            attended.append(rearrange(of_heads @ values, "b g i e -> b i (g e)"))
+        # a repetition is the transpose of a mean, but for the scale
+        return tokens + self.repeat @ self.out(torch.cat(attended, 1)) / len(views)
 
     def forward(self, x: Tensor) -> Embedding:
         if x.shape[1] != self.window:
