@@ -1,4 +1,4 @@
-# make book   the whole book: every notebook executed, strict HTML in _build/html
+# make book   the whole book: every notebook executed, strict HTML in _build/html, pages measured
 # make test   lint, types, tests
 # make links  ask every other host that the built book links to; needs the network
 # make lab    JupyterLab on the notebooks
@@ -21,6 +21,7 @@ book: $(VENV)/.installed
 	rm -rf _build/stage _build/html
 	$(BIN)/python book/execute.py _build/stage --jobs $(JOBS)
 	$(BIN)/jupyter-book build _build/stage --path-output . -W -n --keep-going -q
+	$(BIN)/python book/audit.py _build/html
 	@echo "open _build/html/index.html"
 
 test: $(VENV)/.installed

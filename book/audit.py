@@ -119,8 +119,7 @@ class Visit:
         self.page.on("console", self._logged)
 
     def _logged(self, message: ConsoleMessage) -> None:
-        # a browser asks for an icon of the site, which is no part of a page
-        if message.type == "error" and not message.location["url"].endswith("/favicon.ico"):
+        if message.type == "error":
             self.faults.append(message.text)
 
     def _asked(self, request: Request) -> None:
@@ -128,7 +127,7 @@ class Visit:
             self.outside.append(request.url)
 
     def _answered(self, response: Response) -> None:
-        if response.status >= 400 and not response.url.endswith("/favicon.ico"):
+        if response.status >= 400:
             self.faults.append(f"{response.status} for {response.url}")
 
     def open(self, name: str) -> Page:
@@ -143,10 +142,9 @@ class Visit:
 
     def weight(self) -> int:
         """Bytes of the page and of all that it reads, down to its end."""
-        height = self.page.evaluate("() => document.documentElement.scrollHeight")
-        self.page.set_viewport_size({"width": 1440, "height": height})
-        self.page.wait_for_load_state("networkidle")
-        self.page.set_viewport_size({"width": 1440, "height": 900})
+        shown = "[...document.images].filter(image => image.offsetParent)"  # not of the other theme
+        self.page.evaluate(f"() => {shown}.forEach(image => {{ image.loading = 'eager'; }})")
+        self.page.wait_for_function(f"() => {shown}.every(image => image.complete)")
         return self.page.evaluate(
             "() => ['navigation', 'resource'].flatMap(kind => performance.getEntriesByType(kind))"
             ".reduce((sum, entry) => sum + entry.encodedBodySize, 0)"
@@ -182,16 +180,15 @@ def measure(folder: Path, names: list[str]) -> list[dict[str, object]]:
                     paint = visit.first_paint()
                     if paint <= 1500:
                         break
-                weight = visit.weight()
                 rows.append(
                     {
                         "page": name,
                         "theme": theme,
-                        "bytes": weight,
+                        "bytes": visit.weight(),
                         "first paint ms": round(paint),
+                        "outside": list(visit.outside),  # before axe, which asks for files itself
+                        "faults": list(visit.faults),
                         "violations": visit.violations(),
-                        "outside": visit.outside,
-                        "faults": visit.faults,
                     }
                 )
                 visit.page.close()

@@ -115,12 +115,10 @@ def test_a_reader_runs_all_cells_and_sees_the_figures(lab, name):
             r".every(prompt => /\[\d+\]/.test(prompt.textContent))"
         )
         page.wait_for_function(f"() => {shown} && {numbered}", timeout=120_000)
-        pictures = page.eval_on_selector_all(
-            ".jp-CodeCell .jp-OutputArea-output img",
-            "all => all.map(e => e.naturalWidth * e.getBoundingClientRect().width)",
-        )
-        assert len(pictures) >= figures >= 3
-        assert min(pictures) > 100 * 100
+        pictures = "[...document.querySelectorAll('.jp-CodeCell .jp-OutputArea-output img')]"
+        drawn = "e => e.naturalWidth > 100 && e.getBoundingClientRect().width > 100"
+        page.wait_for_function(f"() => {pictures}.every({drawn})", timeout=60_000)
+        assert page.evaluate(f"() => {pictures}.length") >= figures >= 3
         page.keyboard.press("Control+s")
         for _ in range(60):
             ran = [c for c in nbformat.read(path, as_version=4).cells if c.cell_type == "code"]
