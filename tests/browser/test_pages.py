@@ -210,6 +210,14 @@ def test_figures_are_drawn_for_the_theme(visit):
     assert extreme[0] < 60 if visit.theme == "light" else extreme[1] > 200
 
 
+@pytest.mark.parametrize("visit", ["light", "dark"], indirect=True)
+def test_captions_are_seen(visit):
+    page = visit.open("book/02_deep_svdd.html")
+    captions = page.locator("main figure figcaption")
+    assert captions.count() == page.locator("main figure").count() >= 3
+    assert all(caption.is_visible() for caption in captions.all())
+
+
 def test_a_solution_unfolds(visit):
     page = visit.open("book/05_one_cluster.html")
     solution = page.locator("div.solution").first
