@@ -112,7 +112,7 @@ def main() -> None:
     for name in ("_config.yml", "_toc.yml"):
         (stage / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, stage / name)
-    no_notebooks = shutil.ignore_patterns("*.ipynb", "__pycache__", ".ipynb_checkpoints")
+    no_notebooks = shutil.ignore_patterns("*.ipynb", "__pycache__", ".ipynb_checkpoints", "_runs")
     shutil.copytree(ROOT / "book", stage / "book", ignore=no_notebooks)
     quiet_kernels(stage)
     os.environ.setdefault("OMP_NUM_THREADS", "1")

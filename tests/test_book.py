@@ -15,6 +15,7 @@ import pandas as pd
 import pytest
 import yaml
 from execute import run
+from papermill.exceptions import PapermillExecutionError
 from plant import plant
 from sphinx_book_theme.header_buttons.launch import add_launch_buttons
 
@@ -118,6 +119,52 @@ def test_the_book_was_executed_whole_and_without_a_remark(path):
     assert all(cell.execution_count for cell in code if cell.source.strip())
     outputs = [output for cell in code for output in cell.outputs]
     assert [o for o in outputs if o.output_type == "error" or o.get("name") == "stderr"] == []
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"EMBEDDERS": ["deepsvd"]}, "embedder must be one of .*'deepsvdd'"),
+        ({"DATASETS": ["MSM"]}, "dataset must be one of .*'MSL'"),
+        (
+            {"ENTITIES": {"synthetic": ["plant-9"]}},
+            "entity of synthetic must be one of .*'plant-0'",
+        ),
+        ({"PROTOCOL": "paper"}, "protocol must be one of .*'honest'"),
+        ({"OBJECTIVE": "two-class"}, "objective must be one of .*'soft-boundary'"),
+        ({"HEADS": ["yes"]}, "head must be True or False"),
+        ({"SEEDS": []}, "the grid is empty"),
+    ],
+)
+def test_a_wrong_parameter_ends_the_benchmark_before_any_run(parameters, message, tmp_path):
+    results = tmp_path / "runs"
+    with pytest.raises(PapermillExecutionError, match=message):
+        run(
+            ROOT / "book" / "13_benchmark.ipynb",
+            tmp_path / "out.ipynb",
+            {"RESULTS": str(results), **parameters},
+            cwd=ROOT,
+        )
+    assert not results.exists()
+
+
+def test_the_benchmark_goes_on_where_it_was(tmp_path):
+    parameters = {
+        "EMBEDDERS": ["usad", "random"],
+        "ENTITIES": {"synthetic": ["plant-2"]},
+        "RESULTS": str(tmp_path / "runs"),
+        "FAST": True,
+    }
+    source = ROOT / "book" / "13_benchmark.ipynb"
+    run(source, tmp_path / "out.ipynb", parameters, cwd=ROOT)
+    files = sorted((tmp_path / "runs").iterdir())
+    assert len(files) == 3
+    before = [file.stat().st_mtime_ns for file in files[1:]]
+    files[0].unlink()
+    run(source, tmp_path / "out.ipynb", parameters, cwd=ROOT)
+    assert files[0].exists()
+    assert [file.stat().st_mtime_ns for file in files[1:]] == before
+    assert "1 of 1 runs" in (tmp_path / "out.ipynb").read_text()
 
 
 def test_the_benchmark_chapter_on_a_real_machine(data_root, tmp_path):
