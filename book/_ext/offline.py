@@ -34,18 +34,21 @@ NEEDLESS = re.compile(
     r'|(?<=<div) role="list"(?= class="citation-list")'
     r'|(?<=") role="doc-biblioentry"'
 )
+# Tables of outputs look alike, styled ones too, and the keyboard reaches those that scroll.
+TABLE = re.compile(r'<table (?:border="1" class="dataframe"|(?=id="T_))')
 
 
-def lighten(app: Sphinx, error: Exception | None) -> None:
-    """Take out of the built pages what costs readers and gives them nothing."""
+def mend(app: Sphinx, error: Exception | None) -> None:
+    """Take out of the built pages what costs readers and gives them nothing; mend tables."""
     if error is None and app.builder.format == "html":
         for path in Path(app.outdir).rglob("*.html"):
             text = path.read_text()
-            if (lighter := NEEDLESS.sub("", text)) != text:
-                path.write_text(lighter)
+            mended = TABLE.sub('<table class="dataframe" tabindex="0" ', NEEDLESS.sub("", text))
+            if mended != text:
+                path.write_text(mended)
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
     app.connect("html-page-context", drop_outside_scripts, priority=900)
-    app.connect("build-finished", lighten)
+    app.connect("build-finished", mend)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
