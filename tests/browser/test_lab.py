@@ -55,6 +55,8 @@ def lab(tmp_path_factory):
             *(sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root"),
             *(f"--ServerApp.port={port}", "--ServerApp.ip=127.0.0.1"),
             "--ServerApp.port_retries=0",
+            # through files: two kernels that start at once can be given the same TCP port
+            "--KernelManager.transport=ipc",
             f"--ServerApp.root_dir={folder}",
             *("--IdentityProvider.token=", "--PasswordIdentityProvider.hashed_password="),
             f"--LabApp.user_settings_dir={home / 'settings'}",
