@@ -106,7 +106,8 @@ def test_a_reader_runs_all_cells_and_sees_the_figures(lab, name):
             ),
         )
         page.on("pageerror", lambda error: errors.append(str(error)))
-        page.goto(f"{address}/lab/tree/{name}.ipynb")
+        # a workspace of its own, in which no other chapter is open
+        page.goto(f"{address}/lab/workspaces/{name}/tree/{name}.ipynb")
         page.wait_for_selector(".jp-Notebook .jp-CodeCell", timeout=60_000)
         page.get_by_text("Python 3 (ipykernel) | Idle").wait_for(timeout=60_000)
         page.get_by_role("menuitem", name="Run", exact=True).click()
