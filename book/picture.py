@@ -1,4 +1,4 @@
-"""Draw the picture of the README: python book/picture.py"""
+"""Draw the picture of the README and of the first page: python book/picture.py"""
 
 from pathlib import Path
 
@@ -25,8 +25,10 @@ def main() -> None:
         ax.spines[["left", "bottom"]].set_visible(False)
         ax.tick_params(bottom=ax is axes[4])
     axes[4].set(xlabel="time step", xlim=(0, len(scores)))
+    folder = Path(__file__).with_name("_static")
+    fig.savefig(folder / "first_page.png")
     # on a ground of its own, as the README is also read in the dark
-    fig.savefig(Path(__file__).with_name("_static") / "overview.png", facecolor="white")
+    fig.savefig(folder / "overview.png", facecolor="white")
 
 
 if __name__ == "__main__":
