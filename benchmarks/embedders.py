@@ -350,6 +350,8 @@ def discrepancies() -> None:
         ("kept", none),
         ("kept", both),
     ):
+        for name in MEMORY["kept"]:
+            os.environ.pop(name, None)
         os.environ |= MEMORY[memory]
         row = apart(discrepancy_times, dropouts, 3)
         if not dropouts and memory == "given back":
