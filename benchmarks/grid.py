@@ -13,8 +13,9 @@ release    the same on MSL by the release's protocol, with the released wiring
 components distance, clustering, both; as published with DeepSVDD -> knobs.csv.gz
 clusters   k = 1 ... 10 -> knobs.csv.gz
 knobs      one setting at a time -> knobs.csv.gz
+untrained  the scores of a network that has learned nothing -> knobs.csv.gz
 
-The last three are on 9 channels of MSL, 8 of SMAP and 8 machines of SMD.
+The last four are on 9 channels of MSL, 8 of SMAP and 8 machines of SMD.
 
     python benchmarks/grid.py row benchmark 17      does row 17 of a table again and prints both
 
@@ -179,12 +180,22 @@ def knobs() -> list[Run]:
     return runs
 
 
+def untrained() -> list[Run]:
+    """A learning rate at which no weight moves, and the center stays at the mean."""
+    return [
+        run
+        for score in ("distance", "cluster", "mahalanobis")
+        for run in deepsvdd(f"untrained, score={score}", lr=1e-12, epochs=1, score=score)
+    ]
+
+
 PARTS = {
     "main": (main_runs, "benchmark"),
     "release": (release_runs, "benchmark_release"),
     "components": (components, "knobs"),
     "clusters": (clusters, "knobs"),
     "knobs": (knobs, "knobs"),
+    "untrained": (untrained, "knobs"),
 }
 
 
