@@ -237,6 +237,13 @@ def test_mahalanobis_of_embeddings_without_variance_is_finite():
     assert torch.isfinite(model(x).score).all()
 
 
+def test_mahalanobis_of_a_step_far_from_constant_training_rows_is_finite():
+    model, x = scored()
+    model.finish([torch.ones_like(x)])
+    assert torch.isfinite(model(1e3 * x).score).all()
+    assert model(x).score.min() > model(torch.ones_like(x)).score.max()
+
+
 def test_mahalanobis_must_be_asked_for_before_training():
     model = build("deepsvdd", n_channels=3, window=20, options={"d": 4})
     model.score = "mahalanobis"

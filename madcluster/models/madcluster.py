@@ -287,8 +287,8 @@ class WithHead(Embedder):
         mean = torch.stack(sums).sum(0) / sum(counts)
         products = [(h - mean).mT @ (h - mean) for h in map(self._flat, batches)]
         values, vectors = torch.linalg.eigh(torch.stack(products).sum(0) / sum(counts))
-        # a direction with next to no variance would decide alone
-        least = max(1e-6 * values[-1].item(), torch.finfo(self.mean.dtype).tiny)
+        # a direction with next to no variance would decide alone; the root keeps the square finite
+        least = max(1e-6 * values[-1].item(), torch.finfo(self.mean.dtype).tiny ** 0.5)
         self.mean.copy_(mean)
         self.whitening.copy_(vectors / values.clamp_min(least).sqrt())
 
