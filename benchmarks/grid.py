@@ -6,8 +6,9 @@ Stopped at any moment it goes on where it was; the table of a part is written fr
 Parts, in this order by default:
 
 pilot      how the loss on held-out train rows falls, and what it costs -> pilot.csv.gz
-main       seven embedders with and without head, and the baselines, on all entities, seed 0; seeds 1
-           and 2 on all of MSL, 8 machines of SMD and 16 channels of SMAP -> benchmark.csv.gz
+main       seven embedders with and without head, and the baselines, on all entities, seed 0; three
+           baselines again on rows that are scaled as for the networks; seeds 1 and 2 on all of
+           MSL, 8 machines of SMD and 16 channels of SMAP -> benchmark.csv.gz
 release    the same on MSL by the release's protocol, with the released wiring
            -> benchmark_release.csv.gz
 components distance, clustering, both; as published with DeepSVDD -> knobs.csv.gz
@@ -61,6 +62,7 @@ from madcluster.results import MissingResultError, provenance, read_result, writ
 RUNS = Path(__file__).parents[1] / "_runs"  # one small file each; not in git
 DATASETS = ("MSL", "SMAP", "SMD", "PSM_excerpt")
 ALL = (*EMBEDDERS, *BASELINES)
+SCALED = ("l2_norm", "pca_error", "nearest_neighbor")  # by themselves they standardize
 SEEDS = {"MSL": 27, "SMD": 8, "SMAP": 16}  # entities with three seeds
 # half as many for the settings, for the time it takes
 FEWER = {"MSL": 9, "SMD": 8, "SMAP": 8}
@@ -123,12 +125,17 @@ def main_runs() -> list[Run]:
     few = chosen(SEEDS)
     first = grid([*SEEDS, "PSM_excerpt"], ALL, entities=few, settings=cpu_settings)
     every = grid(DATASETS, ALL, settings=cpu_settings)
+    every += grid(DATASETS, SCALED, variant="min-max", settings={"scaler": "minmax"})
     seeds = grid(list(SEEDS), repeated, entities=few, seeds=(1, 2), settings=cpu_settings)
     return list({run.key: run for run in first + every + seeds}.values())
 
 
 def release_runs() -> list[Run]:
-    return grid(["MSL"], [*ALL, RELEASED], protocol="release", settings=cpu_settings)
+    scaled = {"variant": "min-max", "settings": {"scaler": "minmax"}}
+    return [
+        *grid(["MSL"], [*ALL, RELEASED], protocol="release", settings=cpu_settings),
+        *grid(["MSL"], SCALED, protocol="release", **scaled),
+    ]
 
 
 def deepsvdd(variant: str, heads: Sequence[bool] = (True,), **changes: Any) -> list[Run]:
