@@ -131,11 +131,9 @@ def main_runs() -> list[Run]:
 
 
 def release_runs() -> list[Run]:
-    scaled = {"variant": "min-max", "settings": {"scaler": "minmax"}}
-    return [
-        *grid(["MSL"], [*ALL, RELEASED], protocol="release", settings=cpu_settings),
-        *grid(["MSL"], SCALED, protocol="release", **scaled),
-    ]
+    runs = grid(["MSL"], [*ALL, RELEASED], protocol="release", settings=cpu_settings)
+    minmax = {"scaler": "minmax"}
+    return runs + grid(["MSL"], SCALED, protocol="release", variant="min-max", settings=minmax)
 
 
 def deepsvdd(variant: str, heads: Sequence[bool] = (True,), **changes: Any) -> list[Run]:
