@@ -2,10 +2,11 @@
 
 import numpy as np
 import pytest
-from sklearn.metrics import average_precision_score
+from sklearn.metrics import auc, average_precision_score, precision_recall_curve
 
 from madcluster import synthetic
 from madcluster.baselines import BASELINES, L2Norm, NearestNeighbor, PCAError, RandomScore
+from madcluster.benchmark import entities_of, series_of
 
 
 @pytest.fixture(scope="module")
@@ -85,3 +86,16 @@ def test_bad_input(series, name):
     detector.fit(series.train)
     with pytest.raises(ValueError, match=r"X has 2 features, but .* is expecting"):
         detector.decision_function(series.test[:, :2])
+
+
+@pytest.mark.parametrize(("dataset", "f1", "area"), [("MSL", 0.395, 0.305), ("SMAP", 0.351, 0.253)])
+def test_l2_norm_as_published_elsewhere(data_root, dataset, f1, area):
+    """Outputs in a notebook of Sarfraz et al. (ICML 2024); their area is by trapezoids."""
+    found = []
+    for entity in entities_of(dataset, data_root):
+        series = series_of(dataset, entity, data_root)
+        scores = L2Norm(scaler="minmax").fit(series.train).decision_function(series.test)
+        precision, recall, _ = precision_recall_curve(series.labels, scores)
+        best = np.max(2 * precision * recall / np.maximum(precision + recall, 1e-12))
+        found.append((best, auc(recall, precision)))
+    assert np.mean(found, axis=0) == pytest.approx([f1, area], abs=0.0015)
