@@ -15,8 +15,10 @@ components distance, clustering, both; as published with DeepSVDD -> knobs.csv.g
 clusters   k = 1 ... 10 -> knobs.csv.gz
 knobs      one setting at a time -> knobs.csv.gz
 untrained  the scores of a network that has learned nothing -> knobs.csv.gz
+start      all seven embedders with the head before any training, on the entities and seeds of main
+           -> start.csv.gz
 
-The last four are on 9 channels of MSL, 8 of SMAP and 8 machines of SMD.
+The four of knobs.csv.gz are on 9 channels of MSL, 8 of SMAP and 8 machines of SMD.
 
     python benchmarks/grid.py row benchmark 17      does row 17 of a table again and prints both
 
@@ -185,13 +187,30 @@ def knobs() -> list[Run]:
     return runs
 
 
+# a learning rate at which no weight moves, and the center stays at the mean
+UNTRAINED: dict[str, Any] = {"lr": 1e-12, "epochs": 1}
+
+
 def untrained() -> list[Run]:
-    """A learning rate at which no weight moves, and the center stays at the mean."""
     return [
         run
         for score in ("distance", "cluster", "mahalanobis")
-        for run in deepsvdd(f"untrained, score={score}", lr=1e-12, epochs=1, score=score)
+        for run in deepsvdd(f"untrained, score={score}", score=score, **UNTRAINED)
     ]
+
+
+def start() -> list[Run]:
+    def part(score: str, datasets: Sequence[str] = DATASETS, **which: Any) -> list[Run]:
+        def settings(dataset: str, embedder: str) -> Mapping[str, Any]:
+            return {**cpu_settings(dataset, embedder), **UNTRAINED, "score": score}
+
+        name = f"untrained, score={score}"
+        return grid(
+            datasets, list(EMBEDDERS), heads=(True,), variant=name, settings=settings, **which
+        )
+
+    seeds = part("distance", list(SEEDS), entities=chosen(SEEDS), seeds=(1, 2))
+    return part("distance") + part("mahalanobis") + seeds
 
 
 PARTS = {
@@ -201,6 +220,7 @@ PARTS = {
     "clusters": (clusters, "knobs"),
     "knobs": (knobs, "knobs"),
     "untrained": (untrained, "knobs"),
+    "start": (start, "start"),
 }
 
 
