@@ -209,8 +209,8 @@ def start() -> list[Run]:
             datasets, list(EMBEDDERS), heads=(True,), variant=name, settings=settings, **which
         )
 
-    seeds = part("distance", list(SEEDS), entities=chosen(SEEDS), seeds=(1, 2))
-    return part("distance") + part("mahalanobis") + seeds
+    seeds = part("head", list(SEEDS), entities=chosen(SEEDS), seeds=(1, 2))
+    return part("head") + part("mahalanobis") + seeds
 
 
 PARTS = {
