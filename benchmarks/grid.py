@@ -15,8 +15,8 @@ components distance, clustering, both; as published with DeepSVDD -> knobs.csv.g
 clusters   k = 1 ... 10 -> knobs.csv.gz
 knobs      one setting at a time -> knobs.csv.gz
 untrained  the scores of a network that has learned nothing -> knobs.csv.gz
-start      all seven embedders with the head before any training, on the entities and seeds of main
-           -> start.csv.gz
+start      all seven embedders with the head before any training, on the entities and seeds of main,
+           by two scores; the second also after training, on the entities below -> start.csv.gz
 
 The four of knobs.csv.gz are on 9 channels of MSL, 8 of SMAP and 8 machines of SMD.
 
@@ -200,17 +200,24 @@ def untrained() -> list[Run]:
 
 
 def start() -> list[Run]:
-    def part(score: str, datasets: Sequence[str] = DATASETS, **which: Any) -> list[Run]:
-        def settings(dataset: str, embedder: str) -> Mapping[str, Any]:
-            return {**cpu_settings(dataset, embedder), **UNTRAINED, "score": score}
+    def part(variant: str, datasets: Sequence[str] = DATASETS, **changes: Any) -> list[Run]:
+        which = {key: changes.pop(key) for key in ("entities", "seeds") if key in changes}
 
-        name = f"untrained, score={score}"
+        def settings(dataset: str, embedder: str) -> Mapping[str, Any]:
+            return {**cpu_settings(dataset, embedder), **changes}
+
         return grid(
-            datasets, list(EMBEDDERS), heads=(True,), variant=name, settings=settings, **which
+            datasets, list(EMBEDDERS), heads=(True,), variant=variant, settings=settings, **which
         )
 
-    seeds = part("head", list(SEEDS), entities=chosen(SEEDS), seeds=(1, 2))
-    return part("head") + part("mahalanobis") + seeds
+    raw = {"variant": "untrained, score=head", "score": "head", **UNTRAINED}
+    white = {"variant": "untrained, score=mahalanobis", "score": "mahalanobis", **UNTRAINED}
+    return [
+        *part(**raw),
+        *part(**white),
+        *part(datasets=list(SEEDS), entities=chosen(SEEDS), seeds=(1, 2), **raw),
+        *part("score=mahalanobis", list(FEWER), entities=chosen(FEWER), score="mahalanobis"),
+    ]
 
 
 PARTS = {
