@@ -6,7 +6,7 @@ Stopped at any moment it goes on where it was; the table of a part is written fr
 Parts, in this order by default:
 
 pilot      how the loss on held-out train rows falls, and what it costs -> pilot.csv.gz
-main       seven embedders with and without head, and the baselines, on all entities, seed 0; three
+main       seven embedders with and without head, and the baselines, on all entities, seed 0; four
            baselines again on rows that are scaled as for the networks; seeds 1 and 2 on all of
            MSL, 8 machines of SMD and 16 channels of SMAP -> benchmark.csv.gz
 release    the same on MSL by the release's protocol, with the released wiring
@@ -64,7 +64,12 @@ from madcluster.results import MissingResultError, provenance, read_result, writ
 RUNS = Path(__file__).parents[1] / "_runs"  # one small file each; not in git
 DATASETS = ("MSL", "SMAP", "SMD", "PSM_excerpt")
 ALL = (*EMBEDDERS, *BASELINES)
-SCALED = ("l2_norm", "pca_error", "nearest_neighbor")  # by themselves they standardize
+SCALED = (
+    "l2_norm",
+    "pca_error",
+    "mahalanobis",
+    "nearest_neighbor",
+)  # by themselves they standardize
 SEEDS = {"MSL": 27, "SMD": 8, "SMAP": 16}  # entities with three seeds
 # half as many for the settings, for the time it takes
 FEWER = {"MSL": 9, "SMD": 8, "SMAP": 8}

@@ -2,10 +2,20 @@
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.spatial.distance import mahalanobis
 from sklearn.metrics import auc, average_precision_score, precision_recall_curve
 
 from madcluster import synthetic
-from madcluster.baselines import BASELINES, L2Norm, NearestNeighbor, PCAError, RandomScore
+from madcluster.baselines import (
+    BASELINES,
+    L2Norm,
+    Mahalanobis,
+    NearestNeighbor,
+    PCAError,
+    RandomScore,
+)
 from madcluster.benchmark import entities_of, series_of
 
 
@@ -70,7 +80,42 @@ def test_nearest_neighbor_by_hand():
     np.testing.assert_allclose(detector.decision_scores_, spread(own.min(1), 40), rtol=1e-4)
 
 
-@pytest.mark.parametrize("name", ["pca_error", "nearest_neighbor"])
+def test_mahalanobis_by_hand():
+    rng = np.random.default_rng(0)
+    train, test = rng.random((200, 2)), rng.random((25, 2))
+    detector = Mahalanobis(window=3, scaler="none").fit(train)
+    known, new = (
+        np.array([x[i : i + 3].ravel() for i in range(len(x) - 2)]) for x in (train, test)
+    )
+    inverse = np.linalg.inv(np.cov(known.T, bias=True))
+    of_windows = [mahalanobis(w, known.mean(0), inverse) ** 2 for w in new]
+    expected = [np.mean(of_windows[max(0, i - 2) : i + 1]) for i in range(25)]
+    np.testing.assert_allclose(detector.decision_function(test), expected, rtol=1e-4)
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(1, 4), st.integers(1, 5))
+def test_mahalanobis_does_not_depend_on_how_channels_are_mixed(seed, c, window):
+    rng = np.random.default_rng(seed)
+    train, test = rng.normal(size=(300, c)), rng.normal(size=(40, c))
+    mix = np.linalg.qr(rng.normal(size=(c, c)))[0] * rng.uniform(0.5, 2, c)
+    plain, mixed = (
+        Mahalanobis(window=window, scaler="none").fit(train @ m).decision_function(test @ m)
+        for m in (np.eye(c), mix)
+    )
+    np.testing.assert_allclose(mixed, plain, rtol=1e-3)
+
+
+def test_mahalanobis_of_rows_that_never_varied():
+    detector = Mahalanobis(scaler="none").fit(np.ones((50, 2)))
+    test = np.ones((20, 2))
+    test[12] = 2
+    scores = detector.decision_function(test)
+    assert np.isfinite(scores).all()
+    assert (scores[3:] > 0).all()  # the windows that hold row 12 begin at row 3
+    assert (scores[:3] == 0).all()
+
+
+@pytest.mark.parametrize("name", ["pca_error", "mahalanobis", "nearest_neighbor"])
 def test_good_baselines_beat_chance(series, name):
     scores = BASELINES[name]().fit(series.train).decision_function(series.test)
     assert average_precision_score(series.labels, scores) > 3 * series.labels.mean()

@@ -39,6 +39,7 @@ OF_SCORE = {
         ),
         (BASELINES["l2_norm"](), {}),
         (BASELINES["pca_error"](), {}),
+        (BASELINES["mahalanobis"](window=3), OF_SERIES),
         (BASELINES["nearest_neighbor"](window=3), OF_SERIES),
     ],
     ids=lambda value: type(value).__name__,
