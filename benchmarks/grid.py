@@ -221,6 +221,7 @@ def start() -> list[Run]:
         *part(**raw),
         *part(**white),
         *part(datasets=list(SEEDS), entities=chosen(SEEDS), seeds=(1, 2), **raw),
+        *part(datasets=list(SEEDS), entities=chosen(SEEDS), seeds=(1, 2), **white),
         *part("score=mahalanobis", list(FEWER), entities=chosen(FEWER), score="mahalanobis"),
     ]
 
