@@ -17,6 +17,7 @@ knobs      one setting at a time -> knobs.csv.gz
 untrained  the scores of a network that has learned nothing -> knobs.csv.gz
 start      all seven embedders with the head before any training, on the entities and seeds of main,
            by two scores; the second also after training, on the entities below -> start.csv.gz
+rows       the Mahalanobis distance of fewer rows and of more, on all entities -> rows.csv.gz
 
 The four of knobs.csv.gz are on 9 channels of MSL, 8 of SMAP and 8 machines of SMD.
 
@@ -226,6 +227,19 @@ def start() -> list[Run]:
     ]
 
 
+def rows() -> list[Run]:
+    return [
+        run
+        for window in (1, 2, 5, 10, 20)
+        for run in grid(
+            DATASETS,
+            ["mahalanobis"],
+            variant=f"window={window}",
+            settings={"scaler": "minmax", "window": window},
+        )
+    ]
+
+
 PARTS = {
     "main": (main_runs, "benchmark"),
     "release": (release_runs, "benchmark_release"),
@@ -234,6 +248,7 @@ PARTS = {
     "knobs": (knobs, "knobs"),
     "untrained": (untrained, "knobs"),
     "start": (start, "start"),
+    "rows": (rows, "rows"),
 }
 
 
