@@ -230,7 +230,7 @@ def start() -> list[Run]:
 def rows() -> list[Run]:
     return [
         run
-        for window in (1, 2, 5, 10, 20)
+        for window in (1, 2, 5, 10, 20, 40)
         for run in grid(
             DATASETS,
             ["mahalanobis"],
