@@ -65,12 +65,8 @@ from madcluster.results import MissingResultError, provenance, read_result, writ
 RUNS = Path(__file__).parents[1] / "_runs"  # one small file each; not in git
 DATASETS = ("MSL", "SMAP", "SMD", "PSM_excerpt")
 ALL = (*EMBEDDERS, *BASELINES)
-SCALED = (
-    "l2_norm",
-    "pca_error",
-    "mahalanobis",
-    "nearest_neighbor",
-)  # by themselves they standardize
+# by themselves they standardize
+SCALED = ("l2_norm", "pca_error", "mahalanobis", "nearest_neighbor")
 SEEDS = {"MSL": 27, "SMD": 8, "SMAP": 16}  # entities with three seeds
 # half as many for the settings, for the time it takes
 FEWER = {"MSL": 9, "SMD": 8, "SMAP": 8}
@@ -206,14 +202,25 @@ def untrained() -> list[Run]:
 
 
 def start() -> list[Run]:
-    def part(variant: str, datasets: Sequence[str] = DATASETS, **changes: Any) -> list[Run]:
-        which = {key: changes.pop(key) for key in ("entities", "seeds") if key in changes}
+    def part(
+        variant: str,
+        counts: Mapping[str, int] | None = None,
+        seeds: Sequence[int] = (0,),
+        **changes: Any,
+    ) -> list[Run]:
+        """All entities, or as many of each data set as `counts` says."""
 
         def settings(dataset: str, embedder: str) -> Mapping[str, Any]:
             return {**cpu_settings(dataset, embedder), **changes}
 
         return grid(
-            datasets, list(EMBEDDERS), heads=(True,), variant=variant, settings=settings, **which
+            list(counts or DATASETS),
+            list(EMBEDDERS),
+            entities=chosen(counts or {}),
+            heads=(True,),
+            seeds=seeds,
+            variant=variant,
+            settings=settings,
         )
 
     raw = {"variant": "untrained, score=head", "score": "head", **UNTRAINED}
@@ -221,9 +228,9 @@ def start() -> list[Run]:
     return [
         *part(**raw),
         *part(**white),
-        *part(datasets=list(SEEDS), entities=chosen(SEEDS), seeds=(1, 2), **raw),
-        *part(datasets=list(SEEDS), entities=chosen(SEEDS), seeds=(1, 2), **white),
-        *part("score=mahalanobis", list(FEWER), entities=chosen(FEWER), score="mahalanobis"),
+        *part(counts=SEEDS, seeds=(1, 2), **raw),
+        *part(counts=SEEDS, seeds=(1, 2), **white),
+        *part("score=mahalanobis", FEWER, score="mahalanobis"),
     ]
 
 
