@@ -15,7 +15,7 @@ import pandas as pd
 from scipy.stats import rankdata, studentized_range, wilcoxon
 from statsmodels.stats.multitest import multipletests
 
-__all__ = ["Ranks", "compare", "interval", "mean_ranks", "paired_differences"]
+__all__ = ["Ranks", "by_data_set", "compare", "interval", "mean_ranks", "paired_differences"]
 
 
 def paired_differences(
@@ -128,6 +128,29 @@ class Ranks(NamedTuple):
     mean: pd.Series
     entities: int
     critical_difference: float
+
+
+def by_data_set(compared: pd.DataFrame) -> pd.DataFrame:
+    """Means of a table of `compare` as text, a column for each data set.
+
+    ▲ and ▼ mark an interval without zero.
+
+    Parameters
+    ----------
+    compared : of `compare` by "dataset" and one name more, which becomes the index
+
+    Raises
+    ------
+    ValueError
+        If it was made by other names.
+    """
+    names = list(compared.index.names)
+    if len(names) != 2 or "dataset" not in names:
+        raise ValueError(f"compared must be by 'dataset' and one name more, got {names}")
+    (other,) = set(names) - {"dataset"}
+    signs = (compared["lower"] > 0).astype(int) - (compared["upper"] < 0).astype(int)
+    text = compared["mean"].map("{:+.3f}".format) + signs.map({1: " ▲", -1: " ▼", 0: ""})
+    return text.reset_index(name="text").pivot_table("text", other, "dataset", aggfunc="first")
 
 
 def mean_ranks(scores: pd.DataFrame, *, alpha: float = 0.05) -> Ranks:

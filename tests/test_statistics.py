@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from scipy.stats import rankdata, wilcoxon
 from statsmodels.stats.multitest import multipletests
 
-from madcluster.statistics import compare, interval, mean_ranks, paired_differences
+from madcluster.statistics import by_data_set, compare, interval, mean_ranks, paired_differences
 
 
 def rows(effects, *, seeds=2, noise=0.01, seed=0):
@@ -113,6 +113,20 @@ def test_compare_is_wilcoxon_with_holm():
 def test_no_difference_at_all_has_p_of_one():
     found = compare(paired_differences(rows({"a": 0.0}, noise=0), "VUS_PR"))
     assert found.loc["a", "p_holm"] == 1
+
+
+def test_a_triangle_by_data_set_is_an_interval_without_zero():
+    names = [("A", "gru"), ("B", "gru"), ("A", "usad")]
+    compared = pd.DataFrame(
+        {"mean": [0.1, -0.2, 0.05], "lower": [0.05, -0.3, 0.0], "upper": [0.2, -0.1, 0.1]},
+        index=pd.MultiIndex.from_tuples(names, names=["dataset", "embedder"]),
+    )
+    table = by_data_set(compared)
+    assert table.loc["gru"].to_dict() == {"A": "+0.100 ▲", "B": "-0.200 ▼"}
+    assert table.loc["usad", "A"] == "+0.050"
+    assert pd.isna(table.loc["usad", "B"])
+    with pytest.raises(ValueError, match="by 'dataset' and one name more, got \\['embedder'\\]"):
+        by_data_set(compared.droplevel("dataset"))
 
 
 def test_mean_ranks_are_scipys_and_demsars_critical_difference():
