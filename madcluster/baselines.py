@@ -211,6 +211,7 @@ class Mahalanobis(_OfWindows):
     with no network. A row's score is the mean over the windows that cover it. As for the score of
     that name of `MADCluster`, no direction is given less than a millionth of the largest variance.
     Where train has fewer windows than `window` times channels, scores of train come out too low.
+    All windows are held at once: memory grows with rows times `window` times channels.
     """
 
     def __init__(
