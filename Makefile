@@ -1,12 +1,14 @@
-# make book   the whole book: every notebook executed, strict HTML in _build/html, pages measured
+# make book   the whole book: every notebook executed, strict HTML in _build/html, pages measured;
+#             a notebook that was executed before is kept where nothing that it reads has changed
 # make test   lint, types, tests
+# make machines   notebooks and tests as on other processors: a table, chapter x machine
 # make links  ask every other host that the built book links to; needs the network
 # make lab    JupyterLab on the notebooks
 # make benchmark   timings of the package against its peers; writes book/results
 # make runs   the runs of chapters 13 and 14, hours of two cores; goes on where it was stopped
 # make clean  remove what was built (not the environment; `make distclean` does)
 
-PYTHON ?= python3
+# PYTHON ?= the first of python3, python3.13, python3.12, python3.11 that will do: see .ci/python
 VENV ?= .venv
 BIN := $(VENV)/bin
 JOBS ?= 2
@@ -15,10 +17,10 @@ JOBS ?= 2
 export OMP_NUM_THREADS ?= 1
 export MADCLUSTER_PROGRESS ?= 0
 
-.PHONY: book test links lab benchmark runs clean distclean
+.PHONY: book test machines links lab benchmark runs clean distclean
 
 book: $(VENV)/.installed
-	rm -rf _build/stage _build/html
+	rm -rf _build/html
 	$(BIN)/python book/execute.py _build/stage --jobs $(JOBS)
 	$(BIN)/jupyter-book build _build/stage --path-output . -W -n --keep-going -q
 	$(BIN)/python book/audit.py _build/html
@@ -30,6 +32,9 @@ test: $(VENV)/.installed
 	$(BIN)/mypy
 	$(BIN)/codespell
 	$(BIN)/python -m pytest -n $(JOBS)
+
+machines: $(VENV)/.installed
+	$(BIN)/python book/machines.py --jobs $(JOBS) $(MACHINES)
 
 links: _build/stage
 	$(BIN)/jupyter-book build _build/stage --path-output . --builder linkcheck
@@ -44,10 +49,7 @@ runs: $(VENV)/.installed
 	$(BIN)/python benchmarks/grid.py --jobs $(JOBS)
 
 $(VENV)/.installed: requirements.txt requirements-no-deps.txt pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11) and \
-		"Python 3.11 is needed, this is %d.%d: make PYTHON=/path/to/python3.11" % sys.version_info[:2])'
-	@$(PYTHON) -c 'import ensurepip' || { echo "apt-get install python3-venv is needed"; exit 1; }
-	$(PYTHON) -m venv $(VENV)
+	python=$$(.ci/python $(PYTHON)) && "$$python" -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet "$$(grep '^torch==' requirements.txt)"
 	$(BIN)/python -m pip install --quiet -r requirements.txt
 	$(BIN)/python -m pip install --quiet --no-deps -r requirements-no-deps.txt -e .
