@@ -1,6 +1,6 @@
 """Stage the book and execute its notebooks with papermill.
 
-    python book/execute.py _build/stage [--jobs 2] [--fast] [--only 02] [--all]
+    python book/execute.py _build/stage [--jobs 2] [--fast] [--only 02 03] [--all]
 
 Everything Jupyter Book needs is copied to the stage, where each notebook lies executed in the place of
 its output-free source. A notebook that was executed before is kept, as long as its source and all that
@@ -198,7 +198,7 @@ class Kept:
             if found.pop("key") != key:
                 return None
             shutil.copy(notebook, target)
-        except (OSError, ValueError, KeyError):
+        except (OSError, ValueError, KeyError, TypeError):
             return None
         return Execution(**{**found, "kept": True})
 
@@ -326,13 +326,13 @@ def main() -> None:
     parser.add_argument("stage", type=Path)
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--fast", action="store_true", help="run notebooks with FAST=True")
-    parser.add_argument("--only", default="", help="notebooks whose name starts so")
+    parser.add_argument("--only", nargs="*", default=[""], help="notebooks whose names start so")
     parser.add_argument("--all", action="store_true", help="keep nothing that was executed before")
     arguments = parser.parse_args()
     stage = safe_stage(arguments.stage)
-    sources = sorted((ROOT / "book").glob(f"{arguments.only}*.ipynb"))
+    sources = sorted({s for name in arguments.only for s in (ROOT / "book").glob(f"{name}*.ipynb")})
     if not sources:
-        sys.exit(f"no notebook under book/ begins with {arguments.only!r}")
+        sys.exit(f"no notebook under book/ begins with {' or '.join(arguments.only)}")
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     os.environ.setdefault("MADCLUSTER_PROGRESS", "0")
     strict(arguments.fast)

@@ -2,7 +2,7 @@
 
 A number in a sentence is glued from a cell (`madcluster.claims`), or it is not a measurement: then it
 stands in code or in a formula, in the sentence of a citation, or after a comment that says where it is
-from, ``<!-- stated: … -->``, which covers one paragraph. Years, versions, chapters, 0 and 1 need nothing.
+from, ``<!-- stated: … -->``, which covers one paragraph. Years, versions, chapters, 0 and 1 are free.
 """
 
 from __future__ import annotations

@@ -70,7 +70,7 @@ def claim(sentence: str, holds: Any) -> None:
     """Check what the text says of an output.
 
     Where the book is built (``MADCLUSTER_CLAIMS=strict``, which `book/execute.py` sets), a sentence
-    that does not hold stops the build. Elsewhere, say after a change of a parameter, the reader is told.
+    that does not hold stops the build. Elsewhere, after a change of a parameter, the reader is told.
 
     Parameters
     ----------

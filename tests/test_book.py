@@ -110,7 +110,7 @@ def test_executes_fast_from_any_folder(path, cwd, tmp_path, monkeypatch):
             assert out.get("name") != "stderr", out["text"]
 
 
-@pytest.mark.skipif(not HTML.is_dir(), reason="run `make book` first to test the pages")
+@pytest.mark.skipif(not HTML.is_dir(), reason="build the pages: make book")
 @by_name
 def test_the_book_was_executed_whole_and_without_a_remark(path):
     """By `make book`, from the folder of the notebooks."""
@@ -247,7 +247,7 @@ def test_there_are_no_buttons_without_a_public_repository(monkeypatch):
     assert launched(NOTEBOOKS[0], config.html_theme_options) == {}
 
 
-@pytest.mark.skipif(not HTML.is_dir(), reason="run `make book` first to test the pages")
+@pytest.mark.skipif(not HTML.is_dir(), reason="build the pages: make book")
 @by_name
 def test_every_chapter_can_be_downloaded_as_a_notebook(path):
     page = (HTML / "book" / f"{path.stem}.html").read_text()
@@ -381,7 +381,7 @@ class Outside(HTMLParser):
             self.found.append((tag, fetched))
 
 
-@pytest.mark.skipif(not HTML.is_dir(), reason="run `make book` first to test the pages")
+@pytest.mark.skipif(not HTML.is_dir(), reason="build the pages: make book")
 def test_no_page_names_a_file_of_another_host():
     pages = sorted(HTML.rglob("*.html"))
     assert len(pages) > len(NOTEBOOKS)
@@ -391,7 +391,7 @@ def test_no_page_names_a_file_of_another_host():
         assert parser.found == [], page.name
 
 
-@pytest.mark.skipif(not HTML.is_dir(), reason="run `make book` first to test the pages")
+@pytest.mark.skipif(not HTML.is_dir(), reason="build the pages: make book")
 def test_every_chapter_was_built_with_its_figures():
     for path in CHAPTERS:
         page = (HTML / "book" / f"{path.stem}.html").read_text()

@@ -17,7 +17,9 @@ from audit import CHROMIUM, browsing
 BOOK = Path(__file__).parents[2] / "book"
 CHAPTERS = ("01_anomalies", "10_points")
 
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs chromium")
+pytestmark = pytest.mark.skipif(
+    CHROMIUM is None, reason="install chromium: apt-get install chromium"
+)
 
 
 def free_port():

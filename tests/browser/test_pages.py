@@ -11,8 +11,8 @@ from audit import CHROMIUM, HTML, SERIOUS, Visit, as_table, browsing, pages, ser
 from madcluster.loss import one_directed_adaptive
 
 pytestmark = [
-    pytest.mark.skipif(not HTML.is_dir(), reason="run `make book` first to test the pages"),
-    pytest.mark.skipif(CHROMIUM is None, reason="needs chromium"),
+    pytest.mark.skipif(not HTML.is_dir(), reason="build the pages: make book"),
+    pytest.mark.skipif(CHROMIUM is None, reason="install chromium: apt-get install chromium"),
 ]
 AUDIT = HTML.parent / "audit.json"
 WIDTHS = (1440, 820, 390)
