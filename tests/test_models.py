@@ -5,6 +5,8 @@ import math
 import pytest
 import torch
 from einops import rearrange, repeat
+from hypothesis import given
+from hypothesis import strategies as st
 from small import SMALL
 from torch import nn
 
@@ -94,6 +96,21 @@ def test_soft_boundary_radius_is_the_quantile_of_the_training_distances():
     assert outside == pytest.approx(0.1, abs=0.01)
 
 
+@pytest.mark.parametrize("head", [True, False])
+def test_the_radius_is_taken_anew_before_every_epoch_and_the_center_is_not(head):
+    model, x = make("deepsvdd", head, objective="soft-boundary", nu=0.1), batch(b=20)
+    of = model.head if head else model
+    model.prepare([x], 0)
+    center = model.anchors().clone()
+    for epoch in (1, 2):
+        with torch.no_grad():
+            (model.embedder if head else model).outlet.weight.mul_(2)
+            distance = loss.distance_mapping(model(x).h, center)
+        model.prepare([x], epoch)
+        torch.testing.assert_close(of.squared_radius, loss.radius(distance, 0.1))
+        assert torch.equal(model.anchors(), center)
+
+
 @pytest.mark.parametrize("objective", ["one-class", "soft-boundary"])
 def test_deepsvdd_center_is_the_mean_and_stays(objective):
     model, x = make("deepsvdd", head=False, objective=objective), batch()
@@ -112,6 +129,15 @@ def test_deepsvdd_maps_zero_to_zero():
 def test_away_from_zero():
     got = away_from_zero(torch.tensor([0.0, -0.01, 0.5, -3.0]))
     torch.testing.assert_close(got, torch.tensor([0.1, -0.1, 0.5, -3.0]))
+
+
+@given(st.lists(st.integers(-30, 30), min_size=3, max_size=3))
+def test_the_center_of_a_head_starts_at_the_mean_and_off_zero(percent):
+    mean, spread = torch.tensor(percent) / 100, torch.tensor([[1.0], [-3.0], [2.0]])
+    head = Head(3)
+    head.place(mean + spread)
+    torch.testing.assert_close(head.centers[0], away_from_zero(mean), rtol=0, atol=1e-6)
+    assert head.centers.abs().min() > 0.099
 
 
 @pytest.mark.parametrize("score", ["head", "distance", "cluster", "embedder", "product"])

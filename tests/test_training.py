@@ -14,6 +14,7 @@ from madcluster.training import (
     Batches,
     Config,
     NonFiniteLossError,
+    _optimizer,
     fit,
     flushed_denormals,
     resolve_device,
@@ -114,6 +115,22 @@ def test_the_test_of_the_tail_sees_no_training_row():
     assert min(low for training, low, _ in seen if not training) == 300
 
 
+class Mean(Scripted):
+    """The loss of a batch is the mean of the first channel at its windows' starts."""
+
+    def forward(self, x):
+        return Embedding(x, x[:, 0, 0].mean() + 0 * self.weight, x[..., 0])
+
+
+def test_losses_are_means_over_windows_whatever_the_last_batch_holds():
+    x = series(100)
+    x[:, 0] = np.arange(100) ** 2
+    config = Config(window=20, epochs=1, batch_size=16, validation=0.4)
+    row = fit(Mean([0.0]), x, config).epochs[0]  # 41 windows and 21: 9 and 5 in the last batches
+    assert row["train"] == pytest.approx(np.mean(np.arange(41.0) ** 2))
+    assert row["validation"] == pytest.approx(np.mean(np.arange(60.0, 81) ** 2))
+
+
 def test_rows_to_validate_on_can_be_given_and_all_of_train_is_trained_on():
     tail = series(seed=1)
     given = fit(small(), series(), CONFIG, held_out=tail)
@@ -153,13 +170,37 @@ def test_history_holds_every_part():
 
 
 def test_the_threshold_takes_no_decay():
-    from madcluster.training import _optimizer
-
     model = small()
     optimizer, _ = _optimizer(model, Config(weight_decay=0.1))
     assert [p is model.head.theta for p in optimizer.param_groups[1]["params"]] == [True]
     assert optimizer.param_groups[1]["weight_decay"] == 0
     assert all(p is not model.head.theta for p in optimizer.param_groups[0]["params"])
+
+
+def test_the_rate_of_the_threshold_does_not_decay():
+    optimizer, scheduler = _optimizer(small(), Config(lr=1e-2, lr_decay=0.5))
+    for epoch in range(4):
+        rates = [group["lr"] for group in optimizer.param_groups]
+        assert rates == pytest.approx([1e-2 * 0.5**epoch, 1e-2])
+        optimizer.step()
+        scheduler.step()
+
+
+def test_the_step_is_that_of_amsgrad():
+    """The largest second moment so far divides: one large gradient is never forgotten."""
+    model, rate, decay = Scripted([0.0]), 0.1, 0.01
+    optimizer, _ = _optimizer(model, Config(lr=rate, weight_decay=decay))
+    weight = first = second = largest = 0.0
+    for step, slope in enumerate([10.0] + [0.1] * 50, start=1):
+        model.weight.grad = torch.tensor(slope)
+        optimizer.step()
+        gradient = slope + decay * weight
+        first = 0.9 * first + 0.1 * gradient
+        second = 0.999 * second + 0.001 * gradient**2
+        largest = max(largest, second)
+        moments = first / (1 - 0.9**step), math.sqrt(largest / (1 - 0.999**step))
+        weight -= rate * moments[0] / (moments[1] + 1e-8)
+        assert model.weight.item() == pytest.approx(weight, rel=1e-4)
 
 
 @pytest.mark.parametrize("objective", ["one-class", "soft-boundary"])
