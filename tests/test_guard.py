@@ -14,7 +14,7 @@ from torch import nn
 
 from madcluster import MADCluster, synthetic
 from madcluster.diagnostics import variance_ratio
-from madcluster.models import DeepSVDD, Head, WithHead, build
+from madcluster.models import DeepSVDD, Embedding, Head, WithHead, build
 from madcluster.models.madcluster import variance_floor
 
 FLOOR, WEIGHT = 0.5, 10.0
@@ -222,6 +222,17 @@ def test_mahalanobis_by_hand():
     expected = (gap @ torch.linalg.inv(h.T.cov(correction=0)) * gap).sum(-1).view(40, 20)
     torch.testing.assert_close(model(x).score.double(), expected, rtol=1e-4, atol=1e-4)
     assert model(x).score.mean().item() == pytest.approx(4, rel=1e-4)
+
+
+def test_mahalanobis_of_a_direction_with_next_to_no_variance_by_hand():
+    """It counts as if it had a millionth of the largest."""
+    model, x = scored(torch.diag(torch.tensor([1.0, 1.0, 1.0, 0.0])))
+    h = model(x).h.detach().flatten(0, 1).double()
+    largest = torch.linalg.eigvalsh(h.T.cov(correction=0))[-1]
+    step = model.mean + torch.tensor([0.0, 0.0, 0.0, 1e-2])
+    inner = Embedding(step[None, None])
+    got = model._score(inner, model.head(inner.h))
+    assert got.item() == pytest.approx(1e-4 / (1e-6 * largest.item()), rel=1e-3)
 
 
 @pytest.mark.parametrize("scale", [1e-3, 1.0, 1e3])

@@ -226,6 +226,10 @@ def test_radius_refuses_a_fraction_outside_0_1(nu):
         loss.radius(torch.ones(3), nu)
 
 
+def test_radius_is_a_number_and_takes_no_gradient():
+    assert not loss.radius(torch.rand(5, requires_grad=True), 0.1).requires_grad
+
+
 def test_radius_refuses_nothing():
     with pytest.raises(ValueError, match="empty"):
         loss.radius(torch.ones(0), 0.1)
@@ -239,9 +243,18 @@ def test_soft_boundary_counts_only_what_is_outside():
 
 def test_cosine_assignment_spans_0_to_1_and_ignores_scale():
     c = torch.tensor([[1.0, 2.0]])
-    h = torch.stack([c[0], -c[0], torch.tensor([-2.0, 1.0]), 100 * c[0]])[None]
-    expected = torch.tensor([[[1.0], [0.0], [0.5], [1.0]]])
+    h = torch.stack([c[0], -c[0], torch.tensor([-2.0, 1.0]), 100 * c[0], c[0] / 1000])[None]
+    expected = torch.tensor([[[1.0], [0.0], [0.5], [1.0], [1.0]]])
     torch.testing.assert_close(loss.cosine_assignment(h, c), expected, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("d", [3, 5, 64])
+def test_rounding_carries_no_similarity_out_of_0_1(d):
+    c = torch.randn(1, d, generator=torch.Generator().manual_seed(1))
+    h = torch.linspace(-3, 3, 200)[None, :, None] * c
+    for q in (loss.cosine_assignment(h, c), loss.distance_and_cosine(h, c)[1]):
+        assert q.min() >= 0
+        assert q.max() <= 1
 
 
 def test_cosine_assignment_of_zero_has_a_finite_gradient():
@@ -252,7 +265,7 @@ def test_cosine_assignment_of_zero_has_a_finite_gradient():
     assert torch.isfinite(h.grad).all()
 
 
-@pytest.mark.parametrize("d", [1, 7, 512])
+@pytest.mark.parametrize("d", [1, 7, 512, 2000])
 def test_distance_and_cosine_are_the_two_functions_with_their_gradients(d, monkeypatch):
     monkeypatch.setattr(loss, "BLOCK", 1000)  # several blocks, the last one not whole
     h, center = torch.randn(3, 11, d).double(), torch.randn(1, d).double()
@@ -282,10 +295,19 @@ def test_distance_and_cosine_keep_small_distances_and_survive_zeros():
     torch.testing.assert_close(h.grad, 2 * (h.detach() - center))
     assert distance.item() == pytest.approx((h[0, 0].item() - 1000) ** 2)
     zero = torch.zeros(1, 3, requires_grad=True)
-    _, q = loss.distance_and_cosine(zero, center)
-    q.sum().backward()
-    assert q.item() == 0.5
-    assert torch.isfinite(zero.grad).all()
+    for pair in ((zero, center), (center, zero)):
+        _, q = loss.distance_and_cosine(*pair)
+        q.sum().backward()
+        assert q.item() == 0.5
+        assert torch.isfinite(zero.grad).all()
+
+
+def test_distance_and_cosine_refuse_a_second_derivative():
+    h = torch.randn(4, 3, requires_grad=True)
+    distance, _ = loss.distance_and_cosine(h, torch.ones(1, 3))
+    (slope,) = torch.autograd.grad(distance.square().sum(), h, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        slope.sum().backward()
 
 
 def test_student_t_assignment_sums_to_one_and_is_one_for_one_cluster():
@@ -293,6 +315,11 @@ def test_student_t_assignment_sums_to_one_and_is_one_for_one_cluster():
     q = loss.student_t_assignment(h, torch.randn(4, 3))
     torch.testing.assert_close(q.sum(-1), torch.ones(2, 7))
     assert (loss.student_t_assignment(h, torch.randn(1, 3)) == 1).all()
+
+
+def test_student_t_assignment_by_hand():
+    q = loss.student_t_assignment(torch.zeros(1, 1, 1), torch.tensor([[1.0], [2.0]]))
+    torch.testing.assert_close(q, torch.tensor([[[1 / 2, 1 / 5]]]) / (1 / 2 + 1 / 5))
 
 
 def test_target_distribution_is_the_papers_sum_written_out():

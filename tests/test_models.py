@@ -14,6 +14,8 @@ from madcluster import loss
 from madcluster.models import (
     DCdetector,
     DeepSVDD,
+    Embedder,
+    Embedding,
     Head,
     WithHead,
     as_embedder,
@@ -49,6 +51,84 @@ def test_head_by_hand():
     torch.testing.assert_close(a.q.squeeze(-1), q)
     torch.testing.assert_close(a.cluster, loss.one_directed_adaptive(q, head.threshold))
     torch.testing.assert_close(head.objective_of(a), (a.distance + a.cluster).mean().log())
+
+
+def test_head_of_several_clusters_by_hand():
+    head, h = Head(4, k=3), torch.randn(2, 5, 4)
+    a = head(h)
+    distance = torch.cdist(h, head.centers.expand(2, 3, 4)).square()
+    q = 1 / (1 + distance) / (1 / (1 + distance)).sum(-1, keepdim=True)
+    torch.testing.assert_close(a.distance, distance.amin(-1))
+    torch.testing.assert_close(a.q, q)
+    torch.testing.assert_close(a.cluster, loss.cluster_divergence(q))
+
+
+@pytest.mark.parametrize("outer_log", [True, False])
+def test_the_soft_boundary_of_a_head_by_hand(outer_log):
+    head, h = Head(4, objective="soft-boundary", nu=0.2, outer_log=outer_log), torch.randn(2, 5, 4)
+    head.squared_radius.fill_(3.0)
+    a = head(h)
+    outside = 3 + (a.distance - 3).clamp_min(0) / 0.2
+    expected = (outside + a.cluster).mean()
+    got = head.objective_of(a)
+    torch.testing.assert_close(got, expected.log() if outer_log else expected)
+
+
+class Own(Embedder):
+    """An embedder with a loss of 3 and a parameter without decay."""
+
+    def __init__(self, replaced=False):
+        super().__init__()
+        self.d, self.replaced_by_head = 3, replaced
+        self.weight = nn.Parameter(torch.ones(()))
+
+    def forward(self, x):
+        return Embedding(self.weight * x, torch.tensor(3.0), parts={"own": torch.tensor(7.0)})
+
+    def undecayed(self):
+        return [self.weight]
+
+
+@pytest.mark.parametrize("replaced", [True, False])
+def test_the_loss_of_head_and_embedder_is_their_sum_or_the_heads(replaced):
+    model, x = WithHead(Own(replaced), Head(3)), batch()
+    out = model(x)
+    a = model.head(x)
+    expected = model.head.objective_of(a) + (0 if replaced else 3)
+    torch.testing.assert_close(out.loss, expected)
+    means = {"distance": a.distance.mean(), "cluster": a.cluster.mean()}
+    means |= {"threshold": model.head.threshold, "own": torch.tensor(7.0)}
+    means |= {} if replaced else {"embedder": torch.tensor(3.0)}
+    assert out.parts.keys() == means.keys()
+    for name, value in means.items():
+        torch.testing.assert_close(out.parts[name], value)
+        assert not out.parts[name].requires_grad
+
+
+@pytest.mark.parametrize("k", [1, 2])
+def test_threshold_and_the_embedders_own_take_no_decay(k):
+    model = WithHead(Own(), Head(3, k=k))
+    expected = [model.head.theta, model.embedder.weight] if k == 1 else [model.embedder.weight]
+    assert [id(p) for p in model.undecayed()] == [id(p) for p in expected]
+
+
+def test_the_first_center_is_the_mean_of_every_tenth_step_of_all_windows():
+    model, x = make("deepsvdd"), batch(b=7) + 2
+    h = model.embedder(x).h.detach()[:, ::10].flatten(0, 1)
+    model.prepare([x[:4], x[4:]], 0)
+    torch.testing.assert_close(model.head.centers[0], away_from_zero(h.mean(0)))
+    torch.testing.assert_close(model.head.start, h.var(0, correction=0).sum())
+
+
+def test_the_clusters_start_the_same_after_the_same_seed():
+    h, centers = torch.randn(60, 2), []
+    for seed in (0, 0, 1):
+        torch.manual_seed(seed)
+        head = Head(2, k=5)
+        head.place(h)
+        centers.append(head.centers.detach())
+    assert torch.equal(centers[0], centers[1])
+    assert not torch.equal(centers[0], centers[2])
 
 
 def test_the_threshold_stays_inside_after_10_000_steps():
@@ -351,6 +431,11 @@ def test_dcdetectors_game_moves_though_its_value_is_zero():
         ({"threshold": 1.0}, "threshold must lie in"),
         ({"threshold": math.nan}, "threshold must lie in"),
         ({"nu": 0.0}, "nu must lie in"),
+        ({"nu": 1.0}, "nu must lie in"),
+        ({"threshold": 0.0}, "threshold must lie in"),
+        ({"terms": "neither"}, "terms must be one of"),
+        ({"smoothing": -0.1}, "smoothing must lie in"),
+        ({"smoothing": 0.6}, "smoothing must lie in"),
         ({"score": "best"}, "score must be one of"),
         ({"window": 37, "embedder": "dcdetector"}, "patch_sizes must divide"),
         ({"embedder": "dcdetector", "options": {"patch_sizes": [3]}}, "patch_sizes must divide"),

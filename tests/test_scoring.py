@@ -49,6 +49,33 @@ def test_window_starts_cover_every_row_and_stay_inside(extra, window, stride):
     assert np.array_equal(covered, np.arange(n))
 
 
+@pytest.mark.parametrize(
+    ("n", "stride", "expected"),
+    [(10, 3, [0, 3, 6]), (11, 3, [0, 3, 6, 7]), (4, 4, [0]), (9, np.int64(4), [0, 4, 5])],
+)
+def test_window_starts_by_hand(n, stride, expected):
+    assert window_starts(n, window=4, stride=stride).tolist() == expected
+
+
+@pytest.mark.parametrize("stride", [0, 5, 1.5, -1])
+def test_a_stride_that_would_miss_rows_is_refused(stride):
+    with pytest.raises(ValueError, match="integer in 1 … 4"):
+        window_starts(20, window=4, stride=stride)
+
+
+def test_batches_are_no_larger_than_asked():
+    seen = []
+
+    class Spy(Positional):
+        def forward(self, x):
+            seen.append((len(x), torch.is_grad_enabled()))
+            return super().forward(x)
+
+    score(Spy(), np.zeros((26, 1)), window=5, batch_size=8)  # 22 windows
+    assert [n for n, _ in seen] == [8, 7, 7]
+    assert not any(enabled for _, enabled in seen)
+
+
 @pytest.mark.parametrize("batch_size", [1, 3, 100])
 def test_last_is_the_last_step_of_the_window_that_ends_there(batch_size):
     x = np.random.default_rng(0).random((30, 1))
@@ -78,6 +105,11 @@ def test_bad_arguments(arguments, message):
         score(Positional(), np.zeros((20, 1)), **arguments)
 
 
+def test_a_series_without_channels_is_refused():
+    with pytest.raises(ValueError, match=r"must be \(m c\)"):
+        score(Positional(), np.zeros(20), window=5)
+
+
 def test_a_model_without_a_score_is_refused():
     model = build(nn.Linear(1, 2), n_channels=1, window=5, head=False)
     with pytest.raises(ValueError, match="no score of its own"):
@@ -87,5 +119,6 @@ def test_a_model_without_a_score_is_refused():
 def test_quantile_threshold_leaves_the_share_above():
     scores = np.arange(1000.0)
     assert (scores > quantile_threshold(scores, 0.05)).mean() == pytest.approx(0.05)
-    with pytest.raises(ValueError, match="contamination"):
-        quantile_threshold(scores, 0.0)
+    for contamination in (0.0, 1.0):
+        with pytest.raises(ValueError, match="contamination"):
+            quantile_threshold(scores, contamination)

@@ -142,6 +142,54 @@ def test_rows_to_validate_on_can_be_given_and_all_of_train_is_trained_on():
         fit(small(), series(), CONFIG, held_out=tail[:10])
 
 
+def test_a_fit_is_its_loop_written_out():
+    x = series(100)
+    config = Config(
+        window=20, stride=2, epochs=4, batch_size=8, lr=0.03, lr_decay=0.5, validation=0.4, seed=3
+    )
+    ours, theirs = small(), small()
+    history = fit(ours, x, config)
+    train, tail = (torch.as_tensor(v).unfold(0, 20, 2).mT for v in (x[:60], x[60:]))
+    rest = [p for name, p in theirs.named_parameters() if name != "head.theta"]
+    groups = [{"params": rest, "weight_decay": 1e-5}, {"params": [theirs.head.theta]}]
+    optimizer = torch.optim.Adam(groups, lr=0.03, amsgrad=True)
+    generator = torch.Generator().manual_seed(3)
+    rows = []
+    for epoch in range(4):
+        optimizer.param_groups[0]["lr"] = 0.03 * 0.5**epoch
+        theirs.prepare([train], epoch)
+        losses = []
+        for index in torch.randperm(len(train), generator=generator).split(8):
+            optimizer.zero_grad()
+            value = theirs.train()(train[index]).loss
+            value.backward()
+            optimizer.step()
+            losses += [value.item()] * len(index)
+        with torch.no_grad():
+            held_out = theirs.eval()(tail[:8]).loss * 8 + theirs(tail[8:]).loss * 3
+        state = {name: value.clone() for name, value in theirs.state_dict().items()}
+        rows.append((np.mean(losses), held_out.item() / 11, state))
+    got = history.frame()[["train", "validation"]].to_numpy()
+    np.testing.assert_allclose(got, [row[:2] for row in rows], rtol=1e-4)
+    torch.testing.assert_close(dict(ours.state_dict()), rows[history.best_epoch][2])
+
+
+class Noisy(Scripted):
+    """A network that draws while it trains, as one with dropout does."""
+
+    def forward(self, x):
+        return Embedding(x, torch.rand(()) + 0 * self.weight, x[..., 0])
+
+
+def test_what_a_network_draws_is_seeded_too():
+    runs = []
+    for outside, seed in ((1, 0), (2, 0), (1, 1)):
+        torch.manual_seed(outside)
+        history = fit(Noisy([0.0]), series(), Config(window=20, epochs=1, seed=seed))
+        runs.append(history.epochs[0]["train"])
+    assert runs[0] == runs[1] != runs[2]
+
+
 @pytest.mark.parametrize("terms", ["distance", "cluster", "both"])
 def test_the_head_trains_on_the_terms_it_is_asked_for(terms):
     model = small(terms=terms, outer_log=False).train()
@@ -221,6 +269,13 @@ def test_batches_hold_every_window_once():
         assert len(batches) == sum(1 for _ in batches)
 
 
+@pytest.mark.parametrize(("n", "firsts"), [(1, [0]), (2, [0, 14]), (4, [0, 8, 16, 24]), (99, None)])
+def test_a_sample_of_batches_is_evenly_spread(n, firsts):
+    batches = Batches(torch.arange(30.0)[:, None], window=5, stride=2, batch_size=4)  # 13 windows
+    found = batches.sample(n)[:, 0, 0].tolist()
+    assert found == (list(range(0, 25, 2)) if firsts is None else firsts)
+
+
 @pytest.mark.parametrize(
     ("n", "expected"), [(1000, 800), (200, 100), (300, 200), (220, 120), (450, 350)]
 )
@@ -255,14 +310,29 @@ def test_a_short_series_is_refused():
         ("patience", 0),
         ("lr", 0.0),
         ("lr", math.nan),
+        ("lr", math.inf),
         ("lr_decay", 1.1),
+        ("lr_decay", 0.0),
         ("weight_decay", -1.0),
         ("validation", 1.0),
+        ("validation", 0.0),
     ],
 )
 def test_config_refuses(argument, value):
     with pytest.raises(ValueError, match=argument):
         Config(**{argument: value})
+
+
+def test_config_takes_the_ends_of_its_ranges():
+    ends = {"stride": 1, "window": 1, "epochs": 1, "batch_size": 1, "patience": 1}
+    config = Config(**ends, lr=1e-9, lr_decay=1.0, weight_decay=0.0, validation=1e-9)
+    assert ends.items() <= vars(config).items()
+
+
+def test_cuda_is_taken_where_it_is_present(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert resolve_device("auto").type == resolve_device("cuda:1").type == "cuda"
+    assert resolve_device("cpu").type == "cpu"
 
 
 def test_devices():
