@@ -157,12 +157,59 @@ def test_tiny_series_and_long_windows(labels, window):
     [
         ({"max_window": -1}, "max_window"),
         ({"max_window": 1.5}, "max_window"),
-        ({"n_thresholds": 1}, "n_t"),
+        ({"max_window": True}, "max_window"),
+        ({"n_thresholds": 1}, "n_thresholds"),
     ],
 )
 def test_bad_numbers_are_refused(arguments, name):
     with pytest.raises(ValueError, match=name):
         vus_score([0, 1, 0], [0.1, 0.3, 0.2], **arguments)
+
+
+def test_bad_windows_are_refused():
+    for metric in (range_auc_score, evaluate):
+        with pytest.raises(ValueError, match="window must be an integer of at least 0, got -1"):
+            metric([0, 1, 0], [0.1, 0.3, 0.2], window=-1)
+    with pytest.raises(ValueError, match="n_thresholds must be an integer of at least 2"):
+        range_auc_score([0, 1, 0], [0.1, 0.3, 0.2], n_thresholds=1)
+
+
+def test_least_numbers_and_those_of_numpy_are_taken():
+    labels, scores = [0, 1, 0], [0.1, 0.3, 0.2]
+    assert vus_score(labels, scores, max_window=np.int64(0), n_thresholds=2) == (1, 1)
+    assert range_auc_score(labels, scores, window=np.int64(0), n_thresholds=2) == (1, 1)
+
+
+def test_complex_scores_and_a_threshold_of_nan_are_refused():
+    with pytest.raises(ValueError, match="complex values have no order"):
+        roc_auc_score([0, 1, 0], [1j, 2.0, 3.0])
+    with pytest.raises(ValueError, match="threshold is NaN"):
+        evaluate([0, 1, 0], [0.1, 0.3, 0.2], threshold=float("nan"))
+
+
+def test_evaluate_by_hand():
+    """Three of four steps are predicted, one of two events is among them."""
+    labels, scores = [0, 1, 0, 1], [0.5, 0.9, 0.7, 0.1]
+    found = evaluate(labels, scores, threshold=0.5)
+    expected = {"precision": 1 / 3, "recall": 1 / 2, "f1_score": 2 / 5}
+    assert {name: found[name] for name in expected} == pytest.approx(expected)
+    assert found["aupr"] == average_precision_score(labels, scores)
+    assert found["roc_auc"] == roc_auc_score(labels, scores)
+    for name, pair in (("R_AUC", range_auc_score), ("VUS", vus_score)):
+        assert (found[f"{name}_ROC"], found[f"{name}_PR"]) == pair(labels, scores)
+    best = best_f1_score(labels, scores)
+    oracle = evaluate(labels, scores)
+    assert oracle["f1_score"] == best.f1
+    assert (oracle["precision"], oracle["recall"]) == (best.precision, best.recall)
+    predicted = [1, 1, 1, 0]
+    pair = affiliation_precision_recall(labels, predicted)
+    assert (found["Affiliation_Precision"], found["Affiliation_Recall"]) == pair
+    nothing = evaluate(labels, scores, threshold=2.0)
+    assert (nothing["precision"], nothing["recall"], nothing["f1_score"]) == (0, 0, 0)
+
+
+def test_of_equally_good_thresholds_the_highest_is_taken():
+    assert best_f1_score([1, 0, 0, 1], [4.0, 3, 2, 1]) == (2 / 3, 1.0, 0.5, 4.0)
 
 
 def test_the_oracle_itself_wraps_round_on_small_integers():
