@@ -1,6 +1,7 @@
 """The training loop on toys: what it keeps, what it repeats, what it refuses."""
 
 import math
+import random
 import sys
 
 import numpy as np
@@ -18,6 +19,7 @@ from madcluster.training import (
     fit,
     flushed_denormals,
     resolve_device,
+    seed_everything,
     split_tail,
 )
 
@@ -327,6 +329,22 @@ def test_config_takes_the_ends_of_its_ranges():
     ends = {"stride": 1, "window": 1, "epochs": 1, "batch_size": 1, "patience": 1}
     config = Config(**ends, lr=1e-9, lr_decay=1.0, weight_decay=0.0, validation=1e-9)
     assert ends.items() <= vars(config).items()
+    assert Config(window=7, stride=7).stride == 7
+
+
+def test_config_starts_from_the_values_that_the_book_names():
+    schedule = {"window": 100, "stride": 1, "epochs": 10, "batch_size": 128, "patience": 5}
+    rates = {"lr": 1e-3, "lr_decay": 0.9, "weight_decay": 1e-5, "validation": 0.2}
+    assert vars(Config()) == {**schedule, **rates, "seed": 0, "device": "auto"}
+
+
+def test_seed_everything_seeds_all_three():
+    draws = []
+    for seed in (0, 0, 1):
+        seed_everything(seed)
+        draws.append((random.random(), np.random.rand(), torch.rand(()).item()))  # noqa: NPY002
+    assert draws[0] == draws[1]
+    assert all(a != b for a, b in zip(draws[1], draws[2], strict=True))
 
 
 def test_cuda_is_taken_where_it_is_present(monkeypatch):
