@@ -105,6 +105,14 @@ def test_bad_arguments(arguments, message):
         score(Positional(), np.zeros((20, 1)), **arguments)
 
 
+def test_rows_may_be_a_view_that_torch_does_not_take():
+    x = np.random.default_rng(0).random((30, 1))
+    backward = x[::-1]
+    np.testing.assert_array_equal(
+        score(Positional(), backward, window=5), score(Positional(), backward.copy(), window=5)
+    )
+
+
 def test_a_series_without_channels_is_refused():
     with pytest.raises(ValueError, match=r"must be \(m c\)"):
         score(Positional(), np.zeros(20), window=5)

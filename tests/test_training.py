@@ -290,6 +290,15 @@ def test_split_tail_of_a_short_series_warns():
         assert split_tail(199, window=100, fraction=0.2) == 199
 
 
+def test_a_fit_without_a_tail_goes_by_the_training_loss():
+    model = Scripted([3.0, 1.0, 2.0])
+    with pytest.warns(UserWarning, match="less than two windows"):
+        history = fit(model, series(39), Config(window=20, epochs=3))
+    assert history.frame()["validation"].equals(history.frame()["train"])
+    assert history.best_epoch == 1
+    assert not model.training
+
+
 def test_no_loss_is_refused():
     model = build(nn.Linear(3, 4), n_channels=3, window=20, head=False)
     with pytest.raises(ValueError, match="no loss of its own"):
