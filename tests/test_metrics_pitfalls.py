@@ -1,5 +1,7 @@
 """The traps of evaluation, one test each: an error, a warning, or a value that must be known."""
 
+import warnings
+
 import numpy as np
 import pytest
 from vus.utils.metrics import metricor
@@ -105,6 +107,13 @@ def test_nonsense_is_refused_by_name(metric, labels, scores, message):
 def test_a_prediction_in_place_of_a_score_warns(metric):
     with pytest.warns(UserWarning, match="looks like a prediction"):
         metric([0, 1, 0, 0], [0, 1, 1, 0])
+
+
+@pytest.mark.parametrize("metric", RANKED)
+def test_a_score_of_three_values_does_not_warn(metric):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        metric([0, 1, 0, 0], [0, 1, 2, 0])
 
 
 def test_affiliation_takes_predictions_only():
