@@ -22,7 +22,6 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx, once_differentiable
-from torch.nn import functional
 
 from madcluster.models.base import Embedder, Embedding
 from madcluster.models.layers import (
@@ -309,9 +308,13 @@ class DCdetector(Embedder):
         self.layers = nn.ModuleList(Attention(d, n_heads=n_heads) for _ in range(n_layers))
         self.out = nn.Linear(d, d, bias=False)
         steps = torch.arange(window)
-        groups = [group for p in self.patch_sizes for group in (steps // p, steps % p)]
-        one_hot = torch.cat([functional.one_hot(group) for group in groups], 1)  # (t, Σ n + p)
-        self.register_buffer("repeat", one_hot.to(self.out.weight.dtype), persistent=False)
+        groups = [
+            group[:, None] == torch.arange(n)  # no look at values: also on the meta device
+            for p in self.patch_sizes
+            for group, n in ((steps // p, window // p), (steps % p, p))
+        ]
+        one_hot = torch.cat(groups, 1).to(self.out.weight.dtype)  # (t, Σ n + p)
+        self.register_buffer("repeat", one_hot, persistent=False)
         self.register_buffer("average", (one_hot / one_hot.sum(0)).T.contiguous(), persistent=False)
         self.repeat: Tensor
         self.average: Tensor
