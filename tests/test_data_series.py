@@ -1,12 +1,14 @@
 """Series, scaler and windows: what they keep and what they refuse."""
 
+import warnings
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from madcluster.data import Event, Scaler, Series, segments, windows
+from madcluster.data import Event, OutlierWarning, Scaler, Series, segments, windows
 
 numbers = arrays(
     np.float32,
@@ -22,9 +24,10 @@ def make(train=None, test=None, labels=None, **rest):
     return Series("plant/7", train, test, labels, **rest)
 
 
-def test_series_holds_read_only_float32():
-    series = make()
-    assert series.train.dtype == series.test.dtype == np.float32
+def test_series_holds_read_only_rows():
+    series = make(train=np.zeros((5, 2), dtype=np.float32))
+    assert series.train.dtype == np.float32
+    assert series.test.dtype == np.float64
     assert series.labels.dtype == bool
     assert series.channels == ("0", "1")
     assert series.anomaly_ratio == 0.5
@@ -46,7 +49,7 @@ def with_value(shape, value):
     [
         ({"train": with_value((5, 2), np.nan)}, "plant/7: train holds NaN in row 3, channel 1"),
         ({"test": with_value((4, 2), -np.inf)}, "plant/7: test holds -inf in row 3, channel 1"),
-        ({"test": with_value((4, 2), 1e39)}, "test holds inf in row 3, channel 1"),
+        ({"test": with_value((4, 2), 1e39)}, r"test holds 1e\+39 in row 3, channel 1"),
         ({"train": np.zeros((0, 2))}, "train is empty"),
         ({"train": np.zeros(5)}, "train must be 2-D"),
         ({"train": [["a", "b"]]}, "train must be numbers"),
@@ -155,6 +158,34 @@ def test_extreme_ranges_stay_finite():
     x = np.array([[-3e38, 0.0], [3e38, 1e-45]], dtype=np.float32)
     for kind in ("minmax", "standard", "none"):
         assert np.isfinite(Scaler(kind).fit_transform(x)).all()
+
+
+@pytest.mark.parametrize("kind", ["minmax", "standard"])
+@pytest.mark.parametrize("offset", [1e6, -1e8, 1e10])
+def test_an_offset_costs_no_digits(kind, offset):
+    x = np.random.default_rng(0).normal(size=(200, 3))
+    scaler, moved = Scaler(kind).fit(x), Scaler(kind).fit(x + offset)
+    np.testing.assert_allclose(moved.transform(x + offset), scaler.transform(x), atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["minmax", "standard"])
+def test_one_glitch_in_train_silences_no_channel(kind):
+    x = np.random.default_rng(0).normal(size=(5000, 2))
+    x[7, 1] = 1e20
+    with pytest.warns(OutlierWarning, match=r"channel 1 is 1e\+20 in row 7"):
+        scaler = Scaler(kind).fit(x)
+    z = scaler.transform(x)
+    assert np.median(np.abs(np.diff(z[:, 1]))) > 0.5 * np.median(np.abs(np.diff(z[:, 0])))
+    assert z[7, 1] == 1e6
+    assert np.isfinite(np.square(z)).all()
+
+
+def test_rare_values_of_a_channel_that_rests_are_no_glitch():
+    x = np.zeros((5000, 1))
+    x[::1000] = 1e20
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert Scaler("minmax").fit_transform(x).max() == 1
 
 
 def test_state_rebuilds_a_scaler():

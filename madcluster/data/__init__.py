@@ -2,7 +2,7 @@
 
 from madcluster.data.benchmarks import DATASETS, MissingDataError, data_root, entities, load
 from madcluster.data.fetch import ArchiveError, fetch
-from madcluster.data.series import Event, Scaler, Series, segments, windows
+from madcluster.data.series import Event, OutlierWarning, Scaler, Series, segments, windows
 from madcluster.data.synthetic import KINDS, synthetic
 from madcluster.data.tables import from_csv
 
@@ -12,6 +12,7 @@ __all__ = [
     "ArchiveError",
     "Event",
     "MissingDataError",
+    "OutlierWarning",
     "Scaler",
     "Series",
     "data_root",

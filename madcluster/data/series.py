@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, Self, get_args
@@ -11,7 +12,7 @@ import pandas as pd
 from numpy.lib.stride_tricks import sliding_window_view
 from scipy.sparse import issparse
 
-__all__ = ["Event", "Scaler", "Series", "checked_rows", "segments", "windows"]
+__all__ = ["Event", "OutlierWarning", "Scaler", "Series", "checked_rows", "segments", "windows"]
 
 
 class Event(NamedTuple):
@@ -52,14 +53,20 @@ def windows(x: np.ndarray, length: int, stride: int = 1) -> np.ndarray:
 
 
 def checked_rows(x: Any, where: str, channels: tuple[str, ...] | None = None) -> np.ndarray:
-    """Finite rows as read-only float32 (n c), or a ValueError that says what is wrong with them."""
+    """Finite rows (n c), read-only, or a ValueError that says what is wrong with them.
+
+    float32 stays what it is, all else becomes float64: a channel with a large offset has its digits
+    behind those of float32, and must be scaled before anything is cast.
+    """
     if issparse(x):
         raise ValueError(f"{where} is sparse; dense rows are needed, such as {where}.toarray()")
     try:
         x = np.asarray(x)
         if np.iscomplexobj(x):
             raise ValueError("Complex data not supported")
-        x = x.astype(np.float64)
+        kind = np.float32 if x.dtype == np.float32 else np.float64
+        frozen = x.base is None and not x.flags.writeable  # nobody can change it: no copy
+        x = x.astype(kind, copy=not frozen)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{where} must be numbers: {error}") from error
     if x.ndim != 2:
@@ -71,9 +78,7 @@ def checked_rows(x: Any, where: str, channels: tuple[str, ...] | None = None) ->
         raise ValueError(f"{where} is empty: shape {x.shape}")
     if channels is not None and x.shape[1] != len(channels):
         raise ValueError(f"{where} has {x.shape[1]} channels, expected {len(channels)}")
-    with np.errstate(over="ignore"):
-        x = x.astype(np.float32)
-    bad = np.argwhere(~np.isfinite(x))
+    bad = np.argwhere(~(np.abs(x) <= np.finfo(np.float32).max))  # no sensor reads more
     if len(bad):
         row, channel = (int(i) for i in bad[0])
         name = channel if channels is None else channels[channel]
@@ -94,7 +99,7 @@ class Series:
     name : str
         Such as "SMD/machine-1-6"; every error begins with it.
     train : (n c), test : (m c)
-        Stored as read-only float32.
+        Stored read-only, float32 as it is and all else as float64.
     labels : (m,)
         True where a row of the test split is anomalous.
     channels : names of the channels; by default their numbers.
@@ -187,13 +192,48 @@ class Series:
 
 ScalerKind = Literal["minmax", "standard", "none"]
 
+LARGEST = 1e6  # of scaled values
+STRETCH = 1e6  # of a range beyond its inner rows, before it is called a glitch
+
+
+class OutlierWarning(UserWarning):
+    """A few values of the train split stretch the range of a channel beyond all use."""
+
+
+def _without_glitches(x: np.ndarray) -> np.ndarray:
+    """The values (n c) with those of glitches cut to the range of the inner rows of their channel."""
+    low, high = np.quantile(x, [0.001, 0.999], axis=0)
+    inner = high - low
+    with np.errstate(over="ignore"):
+        stretched = np.flatnonzero((inner > 0) & (np.ptp(x, axis=0) / STRETCH > inner))
+    if not len(stretched):
+        return x
+    x = x.copy()
+    for channel in stretched:
+        values = x[:, channel]
+        row = int(np.argmax(np.abs(values - np.median(values))))
+        warnings.warn(
+            f"channel {channel} is {values[row]:.3g} in row {row} of train, more than a millionfold "
+            f"beyond nearly all other rows: it is scaled by those",
+            OutlierWarning,
+            stacklevel=4,
+        )
+        x[:, channel] = values.clip(low[channel], high[channel])
+    return x
+
 
 class Scaler:
     """Bring every channel to one scale, learned from the train split alone.
 
     "minmax" maps the train split to [0, 1], "standard" to mean 0 and variance 1, "none" leaves it.
     A channel that is constant in train becomes 0 there. If it moves later, its deviation from the
-    constant is kept in its own units: a channel that wakes up must not vanish.
+    constant is kept in its own units: a channel that wakes up must not vanish. Scaling is done in
+    float64, so that a large offset costs nothing. Scaled values are kept within a million of 0, for
+    squares of them must stay finite; "none" keeps what float32 can hold.
+
+    If a few values in train stretch the range of a channel more than a millionfold beyond the inner
+    99.8 % of its rows, the channel is scaled by those, with an `OutlierWarning`: by the range of one
+    glitch, all that it measures would be 0.
 
     Parameters
     ----------
@@ -217,6 +257,8 @@ class Scaler:
         if x.ndim != 2 or 0 in x.shape:
             raise ValueError(f"x must be 2-D (rows, channels) and not empty, got shape {x.shape}")
         x = x.astype(np.float64)
+        if self.kind != "none":
+            x = _without_glitches(x)
         low, high = x.min(0), x.max(0)
         if self.kind == "minmax":
             self.shift, scale = low, high - low
@@ -245,7 +287,7 @@ class Scaler:
         z = (x - self.shift) / self.scale
         if self.clip is not None:
             z = z.clip(-self.clip, self.clip + (self.kind == "minmax"))
-        limit = np.finfo(np.float32).max
+        limit = np.finfo(np.float32).max if self.kind == "none" else LARGEST
         return z.clip(-limit, limit).astype(np.float32)
 
     def fit_transform(self, x: np.ndarray) -> np.ndarray:
