@@ -6,6 +6,7 @@ import contextlib
 import copy
 import math
 import sys
+import threading
 import time
 import warnings
 from collections.abc import Iterator
@@ -29,6 +30,7 @@ __all__ = [
     "flushed_denormals",
     "resolve_device",
     "seed_everything",
+    "seeded",
     "split_tail",
 ]
 
@@ -104,6 +106,32 @@ def seed_everything(seed: int) -> None:
     random.seed(seed)
     np.random.seed(seed)  # noqa: NPY002
     torch.manual_seed(seed)
+
+
+_ONE_AT_A_TIME = threading.RLock()
+
+
+@contextlib.contextmanager
+def seeded(seed: int, device: torch.device | None = None) -> Iterator[None]:
+    """Draw torch's random numbers from a seed, and leave the caller's generators as they were.
+
+    Torch has one generator for all threads. So that each of several fits in threads gives what it would
+    give alone, one is inside at a time. A thread of yours that draws from the global generator
+    meanwhile still meets it in an unknown state: give it a generator of its own.
+
+    Parameters
+    ----------
+    seed : int
+    device : torch.device, optional
+        Where the numbers are drawn beside the CPU. Generators of other devices are not touched.
+    """
+    cuda = [device] if device is not None and device.type == "cuda" else []
+    with _ONE_AT_A_TIME, torch.random.fork_rng(devices=cuda):
+        torch.default_generator.manual_seed(seed)
+        for each in cuda:
+            with torch.cuda.device(each):
+                torch.cuda.manual_seed(seed)
+        yield
 
 
 def resolve_device(device: str) -> torch.device:
@@ -281,9 +309,7 @@ def fit(
     validation = batches(tail) if len(tail) else None
 
     history, best_loss, best_weights = History(), math.inf, copy.deepcopy(model.state_dict())
-    cuda = [device] if device.type == "cuda" else []
-    with flushed_denormals(), torch.random.fork_rng(devices=cuda):
-        torch.manual_seed(config.seed)
+    with flushed_denormals(), seeded(config.seed, device):
         optimizer, scheduler = _optimizer(model, config)
         for epoch in progress(range(config.epochs), "training", unit="epoch"):
             started = time.perf_counter()
