@@ -5,6 +5,7 @@ A deep detector that does not beat these on a series has not earned its cost the
 
 from __future__ import annotations
 
+import copy
 from typing import Any, Self
 
 import numpy as np
@@ -54,6 +55,7 @@ class Detector(BaseEstimator):
     """
 
     contamination: float
+    _fitted: Self  # a copy with the parameters that were fitted; absent before
 
     def _fit(self, x: np.ndarray) -> None:
         """Learn from the train split (n c)."""
@@ -75,17 +77,35 @@ class Detector(BaseEstimator):
     def fit(self, X: Any, y: Any = None) -> Self:
         """Learn from normal data, (n c); `y` is ignored.
 
+        All or nothing: a fit that fails or is interrupted leaves the detector as it was. What is
+        changed by `set_params` afterwards counts from the next fit on, and not before.
+
         Raises
         ------
         ValueError
             If the data is not a table of finite numbers; the message names row and channel.
         """
         rows = checked_rows(X, "X", _names(X))
-        self._fit(rows)
-        validate_data(self, X, reset=True, skip_check_array=True)  # number and names of channels
-        self.decision_scores_ = self._score_train(rows)
-        self.threshold_ = quantile_threshold(self.decision_scores_, self.contamination)
+        fresh = self._unfitted()
+        fresh._fit(rows)
+        validate_data(fresh, X, reset=True, skip_check_array=True)  # number and names of channels
+        fresh.decision_scores_ = fresh._score_train(rows)
+        fresh.threshold_ = quantile_threshold(fresh.decision_scores_, fresh.contamination)
+        self._adopt(fresh)
         return self
+
+    def _unfitted(self) -> Self:
+        """A copy with the same parameters, and nothing that a fit has left."""
+        fresh = copy.copy(self)
+        for name in [name for name in vars(fresh) if name == "_fitted" or _is_fitted(name)]:
+            delattr(fresh, name)
+        return fresh
+
+    def _adopt(self, fitted: Self) -> None:
+        """Take over what another has learned, in place of one's own."""
+        kept = {name: value for name, value in vars(self).items() if not _is_fitted(name)}
+        learned = {name: value for name, value in vars(fitted).items() if _is_fitted(name)}
+        self.__dict__ = {**kept, **learned, "_fitted": fitted}
 
     @property
     def channels_(self) -> tuple[str, ...]:
@@ -116,7 +136,8 @@ class Detector(BaseEstimator):
         NotFittedError
             Before `fit`.
         """
-        return _like(X, self._score(self._checked(X)), "score")
+        rows = self._checked(X)
+        return _like(X, self._fitted._score(rows), "score")
 
     def _check_fitted(self) -> None:
         if not hasattr(self, "n_features_in_"):
@@ -124,8 +145,14 @@ class Detector(BaseEstimator):
 
     def predict(self, X: Any) -> np.ndarray | pd.Series:
         """1 where the score is above `threshold_`, else 0; (m c) → (m,) int."""
-        scores = self._score(self._checked(X))
+        rows = self._checked(X)
+        scores = self._fitted._score(rows)
         return _like(X, (scores > self.threshold_).astype(int), "anomaly")
+
+
+def _is_fitted(attribute: str) -> bool:
+    """Whether `fit` sets it, by the habit of scikit-learn."""
+    return attribute.endswith("_") and not attribute.startswith("_")
 
 
 def _names(X: Any) -> tuple[str, ...] | None:

@@ -28,7 +28,7 @@ from madcluster.scoring import (
     window_starts,
 )
 from madcluster.streaming import Stream
-from madcluster.training import Config, fit, resolve_device
+from madcluster.training import Config, fit, resolve_device, seeded
 
 __all__ = ["CheckpointError", "MADCluster"]
 
@@ -213,9 +213,7 @@ class MADCluster(Detector):
 
     def _build(self, embedder: str | nn.Module, n_channels: int) -> None:
         self._checked_score()
-        # initial weights come from the seed, and the caller's random state stays as it was
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.seed)
+        with seeded(self.seed):  # initial weights
             self.model_ = build(
                 embedder,
                 n_channels=n_channels,
@@ -280,14 +278,16 @@ class MADCluster(Detector):
         -------
         (c,), or a Series by the names of the columns if X is a DataFrame, the largest first.
         """
-        found = contributions(self, X, start, stop, method=method)
+        self._check_fitted()
+        found = contributions(self._fitted, X, start, stop, method=method)
         if not isinstance(X, pd.DataFrame):
             return found
         return pd.Series(found, index=X.columns, name="contribution").sort_values(ascending=False)
 
     def stream(self, *, aggregate: Aggregate | None = None) -> Stream:
         """Score rows as they come; see `madcluster.streaming.Stream`."""
-        return Stream(self, aggregate=aggregate)
+        self._check_fitted()
+        return Stream(self._fitted, aggregate=aggregate)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write tensors and plain JSON to one safetensors file, whole or not at all.
@@ -296,8 +296,9 @@ class MADCluster(Detector):
         your own is not stored, only its weights: `load` is given the module again.
         """
         self._check_fitted()
-        params = {**self.get_params(deep=False), "device": "auto"}
-        own_module = isinstance(self.embedder, nn.Module)
+        fitted = self._fitted
+        params = {**fitted.get_params(deep=False), "device": "auto"}
+        own_module = isinstance(fitted.embedder, nn.Module)
         if own_module:
             params["embedder"] = None
         tensors = {f"model.{k}": v for k, v in self.model_.state_dict().items()}
@@ -378,4 +379,5 @@ class MADCluster(Detector):
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             raise CheckpointError(f"{path} does not describe a detector: {error}") from error
         detector.model_.to(resolve_device(device)).eval()
+        detector._adopt(copy.copy(detector))
         return detector

@@ -144,3 +144,25 @@ def test_l2_norm_as_published_elsewhere(data_root, dataset, f1, area):
         best = np.max(2 * precision * recall / np.maximum(precision + recall, 1e-12))
         found.append((best, auc(recall, precision)))
     assert np.mean(found, axis=0) == pytest.approx([f1, area], abs=0.0015)
+
+
+@pytest.mark.parametrize("name", BASELINES)
+@pytest.mark.parametrize("offset", [1e6, 1e8, 1e10])
+def test_an_offset_changes_no_ranking(series, name, offset):
+    def precision(moved):
+        detector = BASELINES[name]().fit(np.asarray(series.train) + moved)
+        scores = detector.decision_function(np.asarray(series.test) + moved)
+        return average_precision_score(series.labels, scores)
+
+    assert precision(offset) == pytest.approx(precision(0.0), abs=0.01)
+
+
+@pytest.mark.parametrize("name", BASELINES)
+def test_a_failed_refit_leaves_a_baseline_as_it_was(series, name, monkeypatch):
+    detector = BASELINES[name]().fit(series.train)
+    expected = detector.decision_function(series.test)
+    with monkeypatch.context() as patch:
+        patch.setattr(BASELINES[name], "_score_train", lambda self, x: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            detector.fit(series.train[:500])
+    assert np.array_equal(detector.decision_function(series.test), expected)

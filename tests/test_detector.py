@@ -2,6 +2,9 @@
 
 import json
 import pickle
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pandas as pd
@@ -18,6 +21,7 @@ from madcluster import MADCluster, load, synthetic
 from madcluster.checkpoint import CheckpointError
 from madcluster.models import EMBEDDERS
 from madcluster.streaming import Stream
+from madcluster.training import NonFiniteLossError
 
 QUICK = {"window": 20, "stride": 5, "epochs": 2, "options": {"d": 8}}
 
@@ -281,7 +285,7 @@ def with_value(value):
     [
         (with_value(np.nan), "NaN in row 7, channel 2"),
         (with_value(np.inf), "inf in row 7, channel 2"),
-        (with_value(1e300), "inf in row 7, channel 2"),
+        (with_value(1e300), r"1e\+300 in row 7, channel 2"),
         (np.zeros(100), "2-D"),
         (np.zeros((0, 4)), "empty"),
         (np.zeros((10, 4)), "less than a window of 20|at least one window of 20"),
@@ -379,3 +383,86 @@ def test_one_real_machine(data_root):
     scores = detector.decision_function(machine.test)
     assert scores.shape == machine.labels.shape
     assert len(np.unique(scores)) > 1000
+
+
+def test_a_failed_refit_leaves_the_detector_as_it_was(series, fitted, monkeypatch):
+    detector = MADCluster(**QUICK).fit(series.train)
+    expected = detector.decision_function(series.test)
+    for error in (NonFiniteLossError("nan"), KeyboardInterrupt()):
+
+        def fails(*arguments, error=error, **keywords):
+            raise error
+
+        with monkeypatch.context() as patch:
+            patch.setattr("madcluster.detector.fit", fails)
+            with pytest.raises(type(error)):
+                detector.fit(series.train[:300])
+        assert np.array_equal(detector.decision_function(series.test), expected)
+        assert len(detector.decision_scores_) == len(series.train)
+
+
+@pytest.mark.parametrize("change", [{"window": 30}, {"score_stride": 7}, {"aggregate": "last"}])
+def test_parameters_count_from_the_next_fit_on(series, change, tmp_path):
+    detector = MADCluster(**QUICK).fit(series.train)
+    expected = detector.decision_function(series.test)
+    detector.set_params(**change)
+    assert np.array_equal(detector.decision_function(series.test), expected)
+    detector.save(tmp_path / "detector.safetensors")
+    loaded = MADCluster.load(tmp_path / "detector.safetensors")
+    assert np.array_equal(loaded.decision_function(series.test), expected)
+    asked = MADCluster(**{**QUICK, **change}).fit(series.train)
+    again = detector.fit(series.train).decision_function(series.test)
+    assert np.array_equal(again, asked.decision_function(series.test))
+    assert not np.array_equal(again, expected)
+
+
+@pytest.mark.parametrize("embedder", ["deepsvdd", "omnianomaly"])  # the second draws noise
+def test_fits_in_threads_give_what_each_gives_alone(series, embedder):
+    def scores(seed):
+        detector = MADCluster(embedder, **{**QUICK, "epochs": 1}, seed=seed).fit(series.train)
+        return detector.decision_function(series.test)
+
+    alone = [scores(seed) for seed in range(4)]
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(scores, range(4)))
+    assert torch.equal(torch.rand(3), expected)  # the caller's generator stays as it was
+    for one, other in zip(alone, together, strict=True):
+        assert np.array_equal(one, other)
+
+
+def test_everything_that_is_saved_can_be_loaded_by_another_process(series, tmp_path):
+    for embedder in EMBEDDERS:
+        for head in (True, False):
+            detector = MADCluster(embedder, head=head, **{**QUICK, "epochs": 1})
+            scores = detector.fit(series.train).decision_function(series.test)
+            detector.save(tmp_path / f"{embedder}-{head}.safetensors")
+            np.save(tmp_path / f"{embedder}-{head}.npy", scores)
+    np.save(tmp_path / "x.npy", series.test)
+    code = f"""
+import numpy as np
+from pathlib import Path
+from madcluster import MADCluster
+folder = Path({str(tmp_path)!r})
+x = np.load(folder / "x.npy")
+for file in sorted(folder.glob("*.safetensors")):
+    scores = MADCluster.load(file).decision_function(x)
+    print(file.stem, np.array_equal(scores, np.load(file.with_suffix(".npy"))))
+"""
+    command = [sys.executable, "-c", code]
+    printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    found = dict(line.split() for line in printed.splitlines())
+    assert len(found) == 2 * len(EMBEDDERS)
+    assert set(found.values()) == {"True"}
+
+
+@pytest.mark.parametrize("offset", [1e6, 1e8, 1e10])
+def test_an_offset_changes_no_ranking(series, offset):
+    def precision(moved):
+        detector = MADCluster(**QUICK).fit(np.asarray(series.train) + moved)
+        scores = detector.decision_function(np.asarray(series.test) + moved)
+        return average_precision_score(series.labels, scores)
+
+    assert precision(offset) == pytest.approx(precision(0.0), abs=0.01)
