@@ -7,6 +7,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
+from scipy.ndimage import grey_closing, grey_opening
 from scipy.stats import genpareto
 
 from madcluster.data.series import segments
@@ -41,6 +42,12 @@ def _scores(scores: ArrayLike) -> np.ndarray:
         row = int(np.argmin(np.isfinite(values)))
         raise ValueError(f"scores holds {values[row]} in row {row}")
     return values
+
+
+def _check_lengths(min_length: int, join: int) -> None:
+    for name, number, least in (("min_length", min_length, 1), ("join", join, 0)):
+        if not isinstance(number, int | np.integer) or number < least:
+            raise ValueError(f"{name} must be an integer of at least {least}, got {number!r}")
 
 
 def find_alarms(
@@ -81,9 +88,7 @@ def find_alarms(
     release = threshold if release is None else release
     if not release <= threshold:
         raise ValueError(f"release must not be above the threshold {threshold}, got {release}")
-    for name, number, least in (("min_length", min_length, 1), ("join", join, 0)):
-        if not isinstance(number, int | np.integer) or number < least:
-            raise ValueError(f"{name} must be an integer of at least {least}, got {number!r}")
+    _check_lengths(min_length, join)
     above = segments(values > release)  # (k 2)
     if join and len(above):
         gap = above[1:, 0] - above[:-1, 1] > join
@@ -139,7 +144,12 @@ def peaks_threshold(
 
 
 def budget_threshold(
-    scores: ArrayLike, alarms_per_day: float, rows_per_day: float, **kwargs: Any
+    scores: ArrayLike,
+    alarms_per_day: float,
+    rows_per_day: float,
+    *,
+    min_length: int = 1,
+    join: int = 0,
 ) -> float:
     """The lowest threshold down to which there are no more alarms than a budget, on normal data.
 
@@ -151,13 +161,13 @@ def budget_threshold(
         False alarms that are acceptable; 0 for none.
     rows_per_day : float
         1,440 where there is a row a minute.
-    **kwargs
-        `min_length` and `join` of `find_alarms`, by which the alarms are to be counted.
+    min_length, join : int
+        As for `find_alarms`, by which the alarms are to be counted.
 
     Returns
     -------
     float
-        One of the scores; at most 2,000 are tried, densest among the high ones.
+        One of the scores.
 
     Raises
     ------
@@ -169,15 +179,32 @@ def budget_threshold(
         raise ValueError(f"alarms_per_day must not be negative, got {alarms_per_day}")
     if not rows_per_day > 0:
         raise ValueError(f"rows_per_day must be positive, got {rows_per_day}")
+    _check_lengths(min_length, join)
     allowed = alarms_per_day * len(values) / rows_per_day
     candidates = np.unique(values)[::-1]
-    ranks = np.unique(np.geomspace(1, len(candidates), 2000).astype(int)) - 1
-    kept = candidates[0]
-    for candidate in candidates[ranks]:
-        if len(find_alarms(values, float(candidate), **kwargs)) > allowed:
-            break
-        kept = candidate
-    return float(kept)
+    too_many = np.flatnonzero(_counts(values, candidates, min_length, join) > allowed)
+    last = too_many[0] - 1 if len(too_many) else len(candidates) - 1
+    return float(candidates[max(last, 0)])
+
+
+def _counts(values: np.ndarray, thresholds: np.ndarray, min_length: int, join: int) -> np.ndarray:
+    """Alarms at every threshold; values (n,), thresholds (k,) → (k,).
+
+    To join runs above a threshold over short gaps and to drop short runs are a closing and an opening
+    of the rows above it. Both commute with the threshold (flat morphology; Serra, 1982), so they are
+    done once, on the scores. Then a rise from a to b begins an alarm at every threshold in [a, b).
+    """
+    ends = join + min_length  # outside of the series nothing is above
+    padded = np.pad(values, ends, constant_values=-np.inf)
+    if join:
+        padded = grey_closing(padded, join + 1)
+    if min_length > 1:
+        padded = grey_opening(padded, min_length)
+    before, after = padded[:-1], padded[1:]
+    rises = after > before
+    begun = np.searchsorted(np.sort(before[rises]), thresholds, side="right")
+    over = np.searchsorted(np.sort(after[rises]), thresholds, side="right")
+    return begun - over
 
 
 def threshold_of(scores: ArrayLike, rule: Rule, **kwargs: Any) -> float:

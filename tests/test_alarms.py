@@ -11,6 +11,7 @@ from scipy.stats import expon, norm
 
 from madcluster import MADCluster, synthetic
 from madcluster.alarms import (
+    _counts,
     as_frame,
     budget_threshold,
     false_alarms_per_day,
@@ -171,3 +172,13 @@ def test_an_unknown_rule_or_no_fit_is_refused():
     data = synthetic(n_train=800, n_test=900, n_channels=4, seed=0)
     with pytest.raises(ValueError, match="rule must be one of"):
         MADCluster(epochs=1, stride=50).fit(data.train).calibrate("best")
+
+
+@settings(max_examples=100)
+@given(series, st.integers(1, 4), st.integers(0, 4))
+def test_alarms_are_counted_at_all_thresholds_at_once(scores, min_length, join):
+    values = np.asarray(scores, dtype=float)
+    thresholds = np.unique(values)[::-1]
+    counted = {"min_length": min_length, "join": join}
+    one_by_one = [len(find_alarms(values, t, **counted)) for t in thresholds]
+    assert _counts(values, thresholds, min_length, join).tolist() == one_by_one
