@@ -19,6 +19,8 @@ __all__ = ["Method", "contributions", "hit_rates", "random_hit_rates"]
 
 Method = Literal["gradient", "occlusion", "deviation"]
 
+BATCH = 64  # windows at work at a time
+
 
 def contributions(
     detector: MADCluster,
@@ -79,28 +81,35 @@ def contributions(
     starts = window_starts(len(rows), window=window, stride=stride or max(1, window // 10))
     step = torch.as_tensor(starts)[:, None] + torch.arange(window)  # (b t), rows of x[first:]
     inside = ((step >= start - first) & (step < stop - first)).to(like.device)
-    windows = rows[step.to(like.device)]  # (b t c)
+    step = step.to(like.device)
+    batches = list(zip(step.split(BATCH), inside.split(BATCH), strict=True))
 
-    def mean_score(windows: Tensor) -> Tensor:
-        total = windows.new_zeros(())
-        for batch, wanted in zip(windows.split(256), inside.split(256), strict=True):
-            score = model(batch).score
-            assert score is not None
-            total = total + (score * wanted).sum()
-        return total / inside.sum()
+    def total_score(windows: Tensor, wanted: Tensor) -> Tensor:
+        score = model(windows).score
+        assert score is not None
+        return (score * wanted).sum()
 
-    if method == "gradient":
-        windows.requires_grad_()
-        (gradient,) = torch.autograd.grad(mean_score(windows), windows)
-        return (gradient * (windows.detach() - usual)).sum((0, 1)).double().cpu().numpy()
-    found = np.empty(x.shape[1])
+    found = torch.zeros(len(usual), dtype=torch.float64, device=like.device)
+    if (
+        method == "gradient"
+    ):  # of one batch at a time, or an alarm of a day would hold all their graphs
+        for index, wanted in batches:
+            windows = rows[index].requires_grad_()  # (b t c)
+            with torch.backends.cudnn.flags(
+                enabled=False
+            ):  # recurrent layers refuse it in eval mode
+                (gradient,) = torch.autograd.grad(total_score(windows, wanted), windows)
+            found += (gradient * (windows.detach() - usual)).sum((0, 1))
+        return (found / inside.sum()).cpu().numpy()
     with torch.no_grad():
-        whole = mean_score(windows)
-        for channel, value in enumerate(usual):
-            occluded = windows.clone()
-            occluded[..., channel] = value
-            found[channel] = (whole - mean_score(occluded)).item()
-    return found
+        for index, wanted in batches:
+            windows = rows[index]
+            whole = total_score(windows, wanted)
+            for channel, value in enumerate(usual):
+                occluded = windows.clone()
+                occluded[..., channel] = value
+                found[channel] += whole - total_score(occluded, wanted)
+    return (found / inside.sum()).cpu().numpy()
 
 
 def hit_rates(
