@@ -6,13 +6,16 @@ from typing import Literal, get_args
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from madcluster.models.base import Embedder
+from madcluster.models.base import Embedder, Embedding
 from madcluster.training import flushed_denormals
 
 __all__ = ["Aggregate", "quantile_threshold", "score", "window_starts"]
 
 Aggregate = Literal["mean", "last"]
+
+BLOCK = 2048  # rows at work at a time
 
 
 def check_aggregate(aggregate: str) -> None:
@@ -35,6 +38,13 @@ def window_starts(n: int, *, window: int, stride: int) -> np.ndarray:
         )
     starts = np.arange(0, n - window + 1, stride)
     return starts if starts[-1] == n - window else np.append(starts, n - window)
+
+
+def _checked(out: Embedding) -> Tensor:
+    """The score of an embedding, (b t)."""
+    if out.score is None:
+        raise ValueError("the embedder has no score of its own: use it with head=True")
+    return out.score
 
 
 @flushed_denormals()
@@ -83,13 +93,17 @@ def score(
     like = next(model.parameters())
     series = torch.as_tensor(np.array(x), dtype=like.dtype, device=like.device)
     windows = series.unfold(0, window, 1).transpose(1, 2)  # (b t c), a view
+    if aggregate == "last" and (of_last_steps := model.last_steps()) is not None:
+        reach = window - _checked(of_last_steps(series[:window])).shape[1]  # rows before one's own
+        parts = [_checked(model(windows[:1]))[0]]
+        for row in range(window, len(x), BLOCK):
+            parts.append(_checked(of_last_steps(series[row - reach : row + BLOCK]))[0])
+        return torch.cat(parts).double().cpu().numpy()
     starts = window_starts(len(x), window=window, stride=stride)
     total, count = np.zeros(len(x)), np.zeros(len(x))
     for index in np.array_split(starts, -(-len(starts) // batch_size)):
         out = model(windows[torch.as_tensor(index, device=like.device)])
-        if out.score is None:
-            raise ValueError("the embedder has no score of its own: use it with head=True")
-        s = out.score.double().cpu().numpy()  # (b t)
+        s = _checked(out).double().cpu().numpy()  # (b t)
         if aggregate == "mean":
             for step in range(window):  # no row repeats within one step
                 total[index + step] += s[:, step]

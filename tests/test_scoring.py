@@ -130,3 +130,14 @@ def test_quantile_threshold_leaves_the_share_above():
     for contamination in (0.0, 1.0):
         with pytest.raises(ValueError, match="contamination"):
             quantile_threshold(scores, contamination)
+
+
+def test_causal_scores_in_one_pass_are_those_of_single_windows(monkeypatch):
+    torch.manual_seed(0)
+    model = build("deepsvdd", n_channels=3, window=20, options={"d": 8}).eval()
+    x = np.random.default_rng(0).normal(size=(100, 3)).astype(np.float32)
+    in_blocks = score(model, x, window=20, aggregate="last")
+    monkeypatch.setattr("madcluster.scoring.BLOCK", 7)
+    np.testing.assert_allclose(score(model, x, window=20, aggregate="last"), in_blocks, rtol=1e-4)
+    monkeypatch.setattr(type(model), "last_steps", lambda self: None)
+    np.testing.assert_allclose(score(model, x, window=20, aggregate="last"), in_blocks, rtol=1e-4)
