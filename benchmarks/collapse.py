@@ -182,8 +182,9 @@ class StudyHead(Head):
         if variant.threshold == "raw":
             nn.init.constant_(self.theta, 0.5)
 
-    def place(self, h: Tensor) -> None:
-        super().place(h)
+    def place(self, batches: Iterable[Tensor]) -> None:
+        h = torch.cat([batch.flatten(0, -2) for batch in batches])
+        super().place([h])
         self.each = h.var(0, correction=0)  # (d,)
 
     @property

@@ -125,7 +125,7 @@ def test_the_clusters_start_the_same_after_the_same_seed():
     for seed in (0, 0, 1):
         torch.manual_seed(seed)
         head = Head(2, k=5)
-        head.place(h)
+        head.place([h])
         centers.append(head.centers.detach())
     assert torch.equal(centers[0], centers[1])
     assert not torch.equal(centers[0], centers[2])
@@ -163,7 +163,7 @@ def test_more_clusters_find_separate_groups():
     groups = torch.tensor([[0.0, 5.0], [5.0, 0.0], [-5.0, -5.0]])
     h = groups.repeat_interleave(50, 0) + 0.1 * torch.randn(150, 2)
     head = Head(2, k=3)
-    head.place(h)
+    head.place([h])
     assert head(h[None]).distance.max() < 1
     assert head.threshold is None
 
@@ -215,7 +215,7 @@ def test_away_from_zero():
 def test_the_center_of_a_head_starts_at_the_mean_and_off_zero(percent):
     mean, spread = torch.tensor(percent) / 100, torch.tensor([[1.0], [-3.0], [2.0]])
     head = Head(3)
-    head.place(mean + spread)
+    head.place([mean + spread])
     torch.testing.assert_close(head.centers[0], away_from_zero(mean), rtol=0, atol=1e-6)
     assert head.centers.abs().min() > 0.099
 

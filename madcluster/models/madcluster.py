@@ -32,6 +32,7 @@ Guard = Literal["none", "variance-floor"]
 Terms = Literal["both", "distance", "cluster"]
 SCORES: tuple[Score, ...] = get_args(Score)
 
+MOST = 50_000  # embeddings that k-means sees
 MARGIN = 1e-6  # the threshold stays this far from 0 and 1, also where a float32 sigmoid saturates
 
 
@@ -180,17 +181,34 @@ class Head(nn.Module):
         return loss.log_mean(total) if self.outer_log else total.mean()
 
     @torch.no_grad()
-    def place(self, h: Tensor) -> None:
-        """Start the centers on embeddings (n d): their mean, or k-means for k > 1.
+    def place(self, batches: Iterable[Tensor]) -> None:
+        """Start the centers on batches of embeddings (… d): their mean, or k-means for k > 1.
 
-        Their total variance is what a guard against collapse compares with.
+        Their total variance is what a guard against collapse compares with. Sums in float64 are kept,
+        not the embeddings; k-means sees a part of them, at equal distances.
         """
-        self.start.copy_(h.var(0, correction=0).sum())
+        count = 0
+        around = total = squares = torch.zeros(self.d, dtype=torch.float64)
+        seen: list[Tensor] = []
+        step = 1  # between the embeddings that k-means sees
+        for batch in batches:
+            h = batch.flatten(0, -2).double()
+            if count == 0:  # sums of squares about a point nearby lose no digits
+                around = h.mean(0)
+                total = squares = torch.zeros_like(around)
+            count, total = count + len(h), total + (h - around).sum(0)
+            squares = squares + (h - around).square().sum(0)
+            if self.k > 1:
+                seen.append(h[::step].cpu())
+                if sum(map(len, seen)) > 2 * MOST:
+                    seen, step = [torch.cat(seen)[::2].clone()], 2 * step
+        mean = around + total / count
+        self.start.copy_((squares / count - (total / count) ** 2).sum().clamp_min(0))
         if self.k == 1:
-            self.centers.copy_(away_from_zero(h.mean(0, keepdim=True)))
+            self.centers.copy_(away_from_zero(mean[None].to(self.centers.dtype)))
             return
         seed = int(torch.randint(2**31, ()))
-        means = KMeans(self.k, n_init=1, random_state=seed).fit(h.cpu().double().numpy())
+        means = KMeans(self.k, n_init=1, random_state=seed).fit(torch.cat(seen).numpy())
         self.centers.copy_(torch.as_tensor(means.cluster_centers_))
 
 
@@ -273,7 +291,7 @@ class WithHead(Embedder):
         self.embedder.prepare(batches, epoch)
         if epoch == 0:
             # every tenth step says enough about where the embeddings lie
-            self.head.place(torch.cat([self.embedder(x).h[:, ::10].flatten(0, 1) for x in batches]))
+            self.head.place(self.embedder(x).h[:, ::10] for x in batches)
         if self.head.objective == "soft-boundary":
             distances = [self.head(self.embedder(x).h).distance.flatten() for x in batches]
             self.head.squared_radius.copy_(loss.radius(torch.cat(distances), self.head.nu))
