@@ -11,7 +11,6 @@ from scipy.ndimage import grey_closing, grey_opening
 from scipy.stats import genpareto
 
 from madcluster.data.series import segments
-from madcluster.scoring import quantile_threshold
 
 __all__ = [
     "Alarm",
@@ -100,6 +99,19 @@ def find_alarms(
         if values[peak] > threshold and stop - start >= min_length:
             found.append(Alarm(start, int(stop), peak, float(values[peak])))
     return found
+
+
+def quantile_threshold(scores: np.ndarray, contamination: float) -> float:
+    """The (1 − contamination) quantile of training scores; an alarm is a score above it.
+
+    Raises
+    ------
+    ValueError
+        If `contamination` is not in (0, 1).
+    """
+    if not 0 < contamination < 1:
+        raise ValueError(f"contamination must lie in (0, 1), got {contamination}")
+    return float(np.quantile(scores, 1 - contamination))
 
 
 def peaks_threshold(

@@ -17,9 +17,9 @@ from sklearn.exceptions import NotFittedError
 from sklearn.neighbors import NearestNeighbors
 from sklearn.utils.validation import validate_data
 
+from madcluster.alarms import quantile_threshold
 from madcluster.data import Scaler, windows
 from madcluster.data.series import ScalerKind, checked_rows
-from madcluster.scoring import quantile_threshold
 
 __all__ = [
     "BASELINES",

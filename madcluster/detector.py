@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from madcluster import checkpoint
-from madcluster.alarms import Rule, threshold_of
+from madcluster.alarms import Rule, quantile_threshold, threshold_of
 from madcluster.baselines import Detector
 from madcluster.checkpoint import CheckpointError
 from madcluster.data import Scaler
@@ -23,7 +23,6 @@ from madcluster.models import SCORES, Guard, Head, Objective, Score, Terms, buil
 from madcluster.scoring import (
     Aggregate,
     check_aggregate,
-    quantile_threshold,
     score,
     window_starts,
 )

@@ -1,4 +1,4 @@
-"""From a model to one score per time step, and from scores to a threshold."""
+"""From a model to one score per time step."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 from madcluster.models.base import Embedder, Embedding
 from madcluster.training import flushed_denormals
 
-__all__ = ["Aggregate", "quantile_threshold", "score", "window_starts"]
+__all__ = ["Aggregate", "score", "window_starts"]
 
 Aggregate = Literal["mean", "last"]
 
@@ -113,16 +113,3 @@ def score(
             if index[0] == 0:
                 total[: window - 1], count[: window - 1] = s[0, :-1], 1
     return total / count
-
-
-def quantile_threshold(scores: np.ndarray, contamination: float) -> float:
-    """The (1 − contamination) quantile of training scores; an alarm is a score above it.
-
-    Raises
-    ------
-    ValueError
-        If `contamination` is not in (0, 1).
-    """
-    if not 0 < contamination < 1:
-        raise ValueError(f"contamination must lie in (0, 1), got {contamination}")
-    return float(np.quantile(scores, 1 - contamination))

@@ -17,6 +17,7 @@ from madcluster.alarms import (
     false_alarms_per_day,
     find_alarms,
     peaks_threshold,
+    quantile_threshold,
 )
 
 series = st.lists(st.integers(0, 9), min_size=1, max_size=60)
@@ -182,3 +183,11 @@ def test_alarms_are_counted_at_all_thresholds_at_once(scores, min_length, join):
     counted = {"min_length": min_length, "join": join}
     one_by_one = [len(find_alarms(values, t, **counted)) for t in thresholds]
     assert _counts(values, thresholds, min_length, join).tolist() == one_by_one
+
+
+def test_quantile_threshold_leaves_the_share_above():
+    scores = np.arange(1000.0)
+    assert (scores > quantile_threshold(scores, 0.05)).mean() == pytest.approx(0.05)
+    for contamination in (0.0, 1.0):
+        with pytest.raises(ValueError, match="contamination"):
+            quantile_threshold(scores, contamination)

@@ -23,6 +23,7 @@ def loaded_by(statement):
         "import madcluster.metrics",
         "import madcluster.data",
         "from madcluster import evaluate, synthetic",
+        "from madcluster.baselines import PCAError",
         "import madcluster.claims",
     ],
 )

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from madcluster.models import Embedder, Embedding, build
-from madcluster.scoring import quantile_threshold, score, window_starts
+from madcluster.scoring import score, window_starts
 
 
 class Positional(Embedder):
@@ -122,14 +122,6 @@ def test_a_model_without_a_score_is_refused():
     model = build(nn.Linear(1, 2), n_channels=1, window=5, head=False)
     with pytest.raises(ValueError, match="no score of its own"):
         score(model, np.zeros((20, 1), np.float32), window=5)
-
-
-def test_quantile_threshold_leaves_the_share_above():
-    scores = np.arange(1000.0)
-    assert (scores > quantile_threshold(scores, 0.05)).mean() == pytest.approx(0.05)
-    for contamination in (0.0, 1.0):
-        with pytest.raises(ValueError, match="contamination"):
-            quantile_threshold(scores, contamination)
 
 
 def test_causal_scores_in_one_pass_are_those_of_single_windows(monkeypatch):
