@@ -3,7 +3,7 @@
 import numpy as np
 import oracles
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from vus.affiliation.generics import convert_vector_to_events
 from vus.affiliation.metrics import pr_from_events
@@ -84,8 +84,12 @@ def test_vus_is_its_definition(case, window, n_thresholds):
     assert got == pytest.approx(oracles.vus(labels, scores, window, n_thresholds), abs=1e-9)
 
 
+TWO_EVENTS = np.array([1, 0, 0, 0, 1]), np.array([5.0, 4, 3, 2, 1])  # the second is found late
+
+
 @settings(max_examples=100)
-@given(cases(), st.integers(0, 300), st.integers(2, 40))
+@example(TWO_EVENTS, 0, 5)
+@given(cases(), st.integers(0, 12) | st.integers(0, 300), st.integers(2, 40))
 def test_range_auc_is_its_definition(case, window, n_thresholds):
     labels, scores = case
     got = range_auc_score(labels, scores, window=window, n_thresholds=n_thresholds)
