@@ -21,6 +21,7 @@ from madcluster.models import (
     as_embedder,
     build,
     dcdetector,
+    madcluster,
 )
 from madcluster.models.dcdetector import EPSILON, discrepancies
 from madcluster.models.deepsvdd import away_from_zero
@@ -118,6 +119,20 @@ def test_the_first_center_is_the_mean_of_every_tenth_step_of_all_windows():
     model.prepare([x[:4], x[4:]], 0)
     torch.testing.assert_close(model.head.centers[0], away_from_zero(h.mean(0)))
     torch.testing.assert_close(model.head.start, h.var(0, correction=0).sum())
+
+
+def test_k_means_sees_a_part_of_many_embeddings_from_first_to_last(monkeypatch):
+    seen = []
+
+    class Spy(madcluster.KMeans):
+        def fit(self, x):
+            seen.extend(x[:, 0].tolist())
+            return super().fit(x)
+
+    monkeypatch.setattr(madcluster, "KMeans", Spy)
+    monkeypatch.setattr(madcluster, "MOST", 4)
+    Head(1, k=2).place(torch.arange(30.0)[:, None].split(3))
+    assert seen == [0, 8, 14, 18, 24, 27]
 
 
 def test_the_clusters_start_the_same_after_the_same_seed():

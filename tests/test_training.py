@@ -20,6 +20,7 @@ from madcluster.training import (
     flushed_denormals,
     resolve_device,
     seed_everything,
+    seeded,
     split_tail,
 )
 
@@ -285,6 +286,10 @@ def test_split_tail_keeps_a_window_on_either_side(n, expected):
     assert split_tail(n, window=100, fraction=0.2) == expected
 
 
+def test_a_large_tail_leaves_a_window_to_train_on():
+    assert split_tail(300, window=100, fraction=0.9) == 100
+
+
 def test_split_tail_of_a_short_series_warns():
     with pytest.warns(UserWarning, match="less than two windows"):
         assert split_tail(199, window=100, fraction=0.2) == 199
@@ -303,6 +308,22 @@ def test_no_loss_is_refused():
     model = build(nn.Linear(3, 4), n_channels=3, window=20, head=False)
     with pytest.raises(ValueError, match="no loss of its own"):
         fit(model, series(), CONFIG)
+
+
+def test_one_window_is_enough():
+    config = Config(window=20, epochs=1)
+    with pytest.warns(UserWarning, match="less than two windows"):
+        fit(small(), series(20), config)
+    assert len(fit(small(), series(20), config, held_out=series(20, seed=1)).epochs) == 1
+
+
+def test_numbers_drawn_from_a_seed_leave_the_generator_as_it_was():
+    state, draws = torch.get_rng_state(), []
+    for seed in (0, 0, 1):
+        with seeded(seed):
+            draws.append(torch.rand(()).item())
+        assert torch.equal(torch.get_rng_state(), state)
+    assert draws[0] == draws[1] != draws[2]
 
 
 def test_a_short_series_is_refused():
