@@ -2,6 +2,7 @@
 #             a notebook that was executed before is kept where nothing that it reads has changed
 # make test   lint, types, tests
 # make machines   notebooks and tests as on other processors: a table, chapter x machine
+# make mutants   do the tests notice small changes of the method and the metrics? writes book/results
 # make links  ask every other host that the built book links to; needs the network
 # make lab    JupyterLab on the notebooks
 # make benchmark   timings of the package against its peers; writes book/results
@@ -17,7 +18,7 @@ JOBS ?= 2
 export OMP_NUM_THREADS ?= 1
 export MADCLUSTER_PROGRESS ?= 0
 
-.PHONY: book test machines links lab benchmark runs clean distclean
+.PHONY: book test machines mutants links lab benchmark runs clean distclean
 
 book: $(VENV)/.installed
 	rm -rf _build/html
@@ -35,6 +36,10 @@ test: $(VENV)/.installed
 
 machines: $(VENV)/.installed
 	$(BIN)/python book/machines.py --jobs $(JOBS) $(MACHINES)
+
+mutants: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --target _build/mutants cosmic-ray==8.7.0
+	$(BIN)/python benchmarks/mutants.py
 
 links: _build/stage
 	$(BIN)/jupyter-book build _build/stage --path-output . --builder linkcheck
