@@ -20,8 +20,8 @@ PAGES = sorted(BOOK.glob("*.ipynb")) + sorted(BOOK.glob("*.md")) + [BOOK.parent 
 # what is no sentence, or stands there by its own right
 DROPPED = (
     r"^\s*:\w+:[^\n]*$",  # options of a directive
+    r"\[`[^`]*`\]|`+[^`]+`+",  # before formulas: code may hold a lone $
     r"^\$\$.*?\$\$|(?<!\\)\$[^$]+\$",
-    r"\[`[^`]*`\]|`+[^`]+`+",
     r"\[\d+\]\([^)]*\)|\]\([^)]*\)|\]\[[^]]*\]",
     r"<[^>!]+>|https?://\S+|&\w+;",
     r"\{\w[\w-]*\}\s+ex-[\d-]+",  # of an exercise

@@ -19,6 +19,7 @@ from prose import PAGES, texts, typed_numbers
         "The ratio is 4.6e-3.",
         "| the head | 0.86 |",
         "- a point\n- another with 17 rows",
+        "Set `$A`, and it reaches 0.86. Then set `$B`.",
         "```{exercise}\n:label: ex-01-1\n\n*Predict.* It falls to 0.3.\n```",
         "<!-- stated: elsewhere -->\n\nA covered 17.\n\nAn uncovered 18.",
     ],
