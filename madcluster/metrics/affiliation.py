@@ -3,11 +3,11 @@ r"""Affiliation: precision and recall in time, each judged against chance (Huet 
 The series, read as the interval [0, N), is cut at the midpoints between events: every event
 J = [a, b) has a zone E of the times that are nearer to it than to its neighbors. Within a zone,
 
-- the precision of a predicted time x is the chance that a random time of E is *farther* from J than
-  x is: 1 within J, else :math:`1 - (|J| + d + \min(d, m)) / |E|`, where d is its distance from J
+- the precision of a predicted time x is the chance that a random time of E is *at least as far* from
+  J as x is: 1 within J, else :math:`1 - (|J| + d + \min(d, m)) / |E|`, where d is its distance from J
   and m the smaller of the two margins between J and E;
-- the recall of an anomalous time y is the chance that a random time of E is *farther* from y than
-  the nearest prediction in the zone is: :math:`1 - (d + \min(d, m_y)) / |E|`, where d is that
+- the recall of an anomalous time y is the chance that a random time of E is *at least as far* from y
+  as the nearest prediction in the zone is: :math:`1 - (d + \min(d, m_y)) / |E|`, where d is that
   distance and :math:`m_y` the distance from y to the border of E.
 
 Precision is the mean over predicted times of a zone, then over the zones with a prediction; recall
@@ -46,8 +46,9 @@ class Affiliation(NamedTuple):
 def affiliation_precision_recall(y_true: ArrayLike, y_pred: ArrayLike) -> Affiliation:
     """Affiliation precision and recall of a prediction (Huet et al., KDD 2022).
 
-    Takes predictions, never scores. Nothing at all is far below 0.5: flags at random reach about
-    0.5 and 0.9, ones everywhere about 0.5 and 1. Print these floors beside results.
+    Takes predictions, never scores. The floor of precision is not 0: flags at random reach 0.5 and
+    more, the longer an event is beside its zone, with a recall near 1 where they are dense. Print
+    that of a random score beside results.
 
     Parameters
     ----------

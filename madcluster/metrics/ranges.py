@@ -1,7 +1,8 @@
 r"""Range-AUC and VUS: areas under curves that give credit for being almost there.
 
-Definitions are those of `vus` 0.0.6 (Paparrizos et al., VLDB 2022). Other releases give other
-numbers, so state the definition and the window beside a value.
+The idea is that of Paparrizos et al. (VLDB 2022), whose VUS integrates Range-AUC curves over windows.
+Definitions here are those of `vus` 0.0.6, a variant of it. Other releases give other numbers, so
+state the definition and the window beside a value.
 
 **Soft labels.** Every anomalous segment gets a buffer of :math:`h = \lfloor w/2 \rfloor` steps on
 both sides. Step :math:`i`, at distance :math:`d_k(i)` from segment :math:`k`, has the label
@@ -60,7 +61,7 @@ class RangeAUC(NamedTuple):
 
 
 class VUS(NamedTuple):
-    """Volumes under the range-based surfaces: means over the windows 0…max_window."""
+    """The variant of `vus` 0.0.6: means over the windows 0…max_window of areas under its curves."""
 
     roc: float
     pr: float
