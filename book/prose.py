@@ -31,8 +31,8 @@ ROLE = re.compile(r"\{([\w:-]+)\}`[^`]*`")
 STATED = re.compile(r"<!--\s*stated:\s*\S.*?-->", re.DOTALL)
 # named, not counted
 NAMES = (
-    r"\b(?:[Cc]hapters?|[Ss]ections?|[Tt]ables?|[Ff]igures?|[Ee]quations?|[Aa]ppendix|[Ii]tems?|[Ss]eeds?|"
-    r"[Ee]xercises?|[Ll]emmas?|[Tt]heorems?|[Pp]ython|[Cc]hannel|[Pp]art|[Cc]laim|CC BY)"
+    r"\b(?i:chapters?|sections?|tables?|figures?|equations?|appendix|items?|seeds?|"
+    r"exercises?|lemmas?|theorems?|python|channel|part|claim|CC BY)"
     r"(?:\s*\[?\d+[\d.]*\]?(?:,| and| or| to|–)?)+",
     r"^#+\s+\d+\s",  # a heading of a chapter
     r"\|\s*\[?\d+\s+(?=[A-Z])",  # a chapter in a table
