@@ -176,3 +176,18 @@ def test_no_score_is_a_constant_on_any_real_series(dataset, data_root):
             assert with_head.std() > 0, (entity, name)
             seen += 1
     assert seen >= 7 * 19
+
+
+@pytest.mark.parametrize("name", EMBEDDERS)
+def test_the_gradient_of_a_score_is_that_of_its_values(name):
+    """What `explain` rests on: in eval mode no part is held, and no gradient turned round."""
+    torch.manual_seed(0)
+    model = build(name, n_channels=3, window=20, head=False, options=SMALL[name]).double().eval()
+    x = torch.randn(1, 20, 3, dtype=torch.float64, requires_grad=True)
+    if model(x).score is None:
+        pytest.skip("no score of its own")
+    (gradient,) = torch.autograd.grad(model(x).score.sum(), x)
+    step = 1e-5 * torch.randn_like(x)
+    with torch.no_grad():
+        change = model(x + step).score.sum() - model(x - step).score.sum()
+    torch.testing.assert_close(2 * (gradient * step).sum(), change, rtol=1e-3, atol=1e-12)

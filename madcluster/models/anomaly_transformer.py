@@ -203,14 +203,16 @@ class AnomalyTransformer(Embedder):
             raise ValueError(f"expected windows of {self.window} steps, got {x.shape[1]}")
         h = self.tokens(x)
         total = x.new_zeros(x.shape[:2])  # (b t)
+        # in training: value of S, gradient turned round, so that one discrepancy plays both phases
+        turned = reverse_gradient if self.training else nn.Identity()
         for layer in cast(Iterable[Layer], self.layers):
             h, width, series = layer(h)
-            # value of S, gradient turned round: one discrepancy plays both phases
-            total = total + discrepancy_of_width(width, reverse_gradient(series)).mean(1)
+            total = total + discrepancy_of_width(width, turned(series)).mean(1)
         discrepancy = total / len(self.layers)
         h = self.norm(h)
         error = (x - self.decode(h)).square().mean(-1)  # (b t)
         game = discrepancy.mean()
-        score = (-self.temperature * discrepancy.detach()).softmax(-1) * error
+        of_score = discrepancy.detach() if self.training else discrepancy
+        score = (-self.temperature * of_score).softmax(-1) * error
         parts = {"reconstruction": error.mean().detach(), "discrepancy": game.detach()}
         return Embedding(h, 2 * error.mean() + self.weight * (game - game.detach()), score, parts)

@@ -359,9 +359,11 @@ class DCdetector(Embedder):
     def discrepancy(self, maps: Sequence[Maps]) -> Tensor:
         """KL(S‖T̄) + KL(T̄‖S) of every step, summed over patch sizes; (b g t).
 
-        The gradient on the patch-wise maps is turned round: so one KL plays both sides of the game.
+        In training the gradient on the patch-wise maps is turned round: so one KL plays both sides of
+        the game. In eval mode it is that of the score.
         """
-        both = [discrepancies(reverse_gradient(a), b) for a, b in maps]
+        turned = reverse_gradient if self.training else nn.Identity()
+        both = [discrepancies(turned(a), b) for a, b in maps]
         return torch.stack([forward + backward for forward, backward in both]).sum(0)
 
     def attend(self, tokens: Tensor, maps: Sequence[Maps]) -> Tensor:
@@ -389,9 +391,10 @@ class DCdetector(Embedder):
             tokens = tokens * mask(tokens, self.embedding_dropout) / (1 - self.embedding_dropout)
         discrepancy = self.discrepancy(maps)  # (b g t)
         game = discrepancy.mean() / len(maps)
+        of_score = discrepancy.detach() if self.training else discrepancy
         return Embedding(
             self.attend(tokens, maps),
             game - game.detach(),
-            discrepancy.detach().sum(1) / self.n_heads,
+            of_score.sum(1) / self.n_heads,
             {"discrepancy": game.detach()},
         )
