@@ -108,6 +108,19 @@ class Detector(BaseEstimator):
         self.__dict__ = {**kept, **learned, "_fitted": fitted}
 
     @property
+    def as_fitted(self) -> Self:
+        """The detector with the parameters that were fitted, whatever `set_params` has changed since.
+
+        Raises
+        ------
+        NotFittedError
+            Before `fit`.
+        """
+        self._check_fitted()
+        fitted: Self = vars(self).get("_fitted", self)  # the copy itself has none
+        return fitted
+
+    @property
     def channels_(self) -> tuple[str, ...]:
         """Names of the channels, or their numbers."""
         self._check_fitted()
@@ -137,7 +150,7 @@ class Detector(BaseEstimator):
             Before `fit`.
         """
         rows = self._checked(X)
-        return _like(X, self._fitted._score(rows), "score")
+        return _like(X, self.as_fitted._score(rows), "score")
 
     def _check_fitted(self) -> None:
         if not hasattr(self, "n_features_in_"):
@@ -146,7 +159,7 @@ class Detector(BaseEstimator):
     def predict(self, X: Any) -> np.ndarray | pd.Series:
         """1 where the score is above `threshold_`, else 0; (m c) → (m,) int."""
         rows = self._checked(X)
-        scores = self._fitted._score(rows)
+        scores = self.as_fitted._score(rows)
         return _like(X, (scores > self.threshold_).astype(int), "anomaly")
 
 

@@ -277,16 +277,14 @@ class MADCluster(Detector):
         -------
         (c,), or a Series by the names of the columns if X is a DataFrame, the largest first.
         """
-        self._check_fitted()
-        found = contributions(self._fitted, X, start, stop, method=method)
+        found = contributions(self, X, start, stop, method=method)
         if not isinstance(X, pd.DataFrame):
             return found
         return pd.Series(found, index=X.columns, name="contribution").sort_values(ascending=False)
 
     def stream(self, *, aggregate: Aggregate | None = None) -> Stream:
         """Score rows as they come; see `madcluster.streaming.Stream`."""
-        self._check_fitted()
-        return Stream(self._fitted, aggregate=aggregate)
+        return Stream(self, aggregate=aggregate)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write tensors and plain JSON to one safetensors file, whole or not at all.
@@ -294,8 +292,7 @@ class MADCluster(Detector):
         With them go the versions of the software, and the number and names of the channels. A module of
         your own is not stored, only its weights: `load` is given the module again.
         """
-        self._check_fitted()
-        fitted = self._fitted
+        fitted = self.as_fitted
         params = {**fitted.get_params(deep=False), "device": "auto"}
         own_module = isinstance(fitted.embedder, nn.Module)
         if own_module:

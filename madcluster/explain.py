@@ -62,6 +62,7 @@ def contributions(
     """
     if method not in get_args(Method):
         raise ValueError(f"method must be one of {get_args(Method)}, got {method!r}")
+    detector = detector.as_fitted
     x = detector._checked(x, "x")
     if not 0 <= start < stop <= len(x):
         raise ValueError(f"rows {start} … {stop} do not lie in x, which has {len(x)}")
@@ -90,14 +91,12 @@ def contributions(
         return (score * wanted).sum()
 
     found = torch.zeros(len(usual), dtype=torch.float64, device=like.device)
-    if (
-        method == "gradient"
-    ):  # of one batch at a time, or an alarm of a day would hold all their graphs
+    if method == "gradient":
+        # one batch at a time, or an alarm of a day would hold the graphs of all its windows
         for index, wanted in batches:
             windows = rows[index].requires_grad_()  # (b t c)
-            with torch.backends.cudnn.flags(
-                enabled=False
-            ):  # recurrent layers refuse it in eval mode
+            # cuDNN's recurrent layers have no gradient in eval mode
+            with torch.backends.cudnn.flags(enabled=False):
                 (gradient,) = torch.autograd.grad(total_score(windows, wanted), windows)
             found += (gradient * (windows.detach() - usual)).sum((0, 1))
         return (found / inside.sum()).cpu().numpy()

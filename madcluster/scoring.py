@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal, get_args
 
 import numpy as np
@@ -15,7 +16,7 @@ __all__ = ["Aggregate", "score", "window_starts"]
 
 Aggregate = Literal["mean", "last"]
 
-BLOCK = 2048  # rows at work at a time
+BLOCK = 2048  # rows at work at a time, however many there are
 
 
 def check_aggregate(aggregate: str) -> None:
@@ -45,6 +46,11 @@ def _checked(out: Embedding) -> Tensor:
     if out.score is None:
         raise ValueError("the embedder has no score of its own: use it with head=True")
     return out.score
+
+
+def rows_before(last_steps: Callable[[Tensor], Embedding], like: Tensor, window: int) -> int:
+    """Rows that the score of a last step depends on beside its own; `like` is (… c)."""
+    return window - _checked(last_steps(like.new_zeros(window, like.shape[-1]))).shape[1]
 
 
 @flushed_denormals()
@@ -94,7 +100,7 @@ def score(
     series = torch.as_tensor(np.array(x), dtype=like.dtype, device=like.device)
     windows = series.unfold(0, window, 1).transpose(1, 2)  # (b t c), a view
     if aggregate == "last" and (of_last_steps := model.last_steps()) is not None:
-        reach = window - _checked(of_last_steps(series[:window])).shape[1]  # rows before one's own
+        reach = rows_before(of_last_steps, series, window)
         parts = [_checked(model(windows[:1]))[0]]
         for row in range(window, len(x), BLOCK):
             parts.append(_checked(of_last_steps(series[row - reach : row + BLOCK]))[0])

@@ -13,14 +13,13 @@ from torch import Tensor
 
 from madcluster import checkpoint
 from madcluster.checkpoint import CheckpointError
-from madcluster.scoring import Aggregate, check_aggregate
+from madcluster.scoring import BLOCK, Aggregate, check_aggregate, rows_before
 
 if TYPE_CHECKING:
     from madcluster.detector import MADCluster
 
 __all__ = ["Stream"]
 
-BLOCK = 2048  # rows at work at a time, however many come at once
 KIND, FORMAT = "madcluster.stream", 2  # of a file; one with a higher number is refused
 
 
@@ -60,7 +59,7 @@ class Stream:
     """
 
     def __init__(self, detector: MADCluster, *, aggregate: Aggregate | None = None) -> None:
-        detector._check_fitted()
+        detector = detector.as_fitted
         aggregate = detector.aggregate if aggregate is None else aggregate
         check_aggregate(aggregate)
         self.detector, self.aggregate, self.window = detector, aggregate, detector.window
@@ -69,18 +68,12 @@ class Stream:
         self._empty = torch.empty(0, len(self.channels), dtype=like.dtype, device=like.device)
         with torch.inference_mode():
             self._last_steps = detector.model_.last_steps() if aggregate == "last" else None
-            self._reach = self._rows_before()
+            self._reach = self.window - 1
+            if self._last_steps is not None:
+                self._reach = rows_before(self._last_steps, self._empty, self.window)
         self.seen = self.scored = 0
         self._rows = self._empty  # the last ones, at most window − 1
         self._sums = np.zeros(self.window)  # of scores of the rows that wait, for "mean"
-
-    def _rows_before(self) -> int:
-        """Rows that the score of a last step depends on, beside its own."""
-        if self._last_steps is None:
-            return self.window - 1
-        score = self._last_steps(self._empty.new_zeros(self.window, len(self.channels))).score
-        assert score is not None
-        return self.window - score.shape[1]
 
     @torch.inference_mode()
     def update(self, rows: Any) -> np.ndarray:

@@ -19,6 +19,7 @@ from torch import nn
 
 from madcluster import MADCluster, load, synthetic
 from madcluster.checkpoint import CheckpointError
+from madcluster.explain import contributions
 from madcluster.models import EMBEDDERS
 from madcluster.streaming import Stream
 from madcluster.training import NonFiniteLossError
@@ -405,8 +406,12 @@ def test_a_failed_refit_leaves_the_detector_as_it_was(series, fitted, monkeypatc
 def test_parameters_count_from_the_next_fit_on(series, change, tmp_path):
     detector = MADCluster(**QUICK).fit(series.train)
     expected = detector.decision_function(series.test)
+    stream = detector.stream(aggregate="last").update(series.test[:100])
+    causes = contributions(detector, series.test, 100, 120)
     detector.set_params(**change)
     assert np.array_equal(detector.decision_function(series.test), expected)
+    assert np.array_equal(Stream(detector, aggregate="last").update(series.test[:100]), stream)
+    assert np.array_equal(contributions(detector, series.test, 100, 120), causes)
     detector.save(tmp_path / "detector.safetensors")
     loaded = MADCluster.load(tmp_path / "detector.safetensors")
     assert np.array_equal(loaded.decision_function(series.test), expected)

@@ -5,12 +5,13 @@ import pandas as pd
 import pytest
 import torch
 from scipy.special import comb
+from small import SMALL
 from torch import nn
 
 from madcluster import MADCluster, synthetic
 from madcluster.data import Event
 from madcluster.explain import contributions, hit_rates, random_hit_rates
-from madcluster.models import Embedder, Embedding
+from madcluster.models import EMBEDDERS, Embedder, Embedding
 
 
 class Weighted(Embedder):
@@ -34,7 +35,7 @@ def plain():
     train = rng.normal(size=(300, 4))
     arguments = {"head": False, "window": 20, "stride": 10, "epochs": 1, "scaler": "none"}
     detector = MADCluster(Weighted(), lr=1e-9, **arguments).fit(train)
-    detector.usual_ = np.zeros(4, np.float32)
+    detector.as_fitted.usual_ = np.zeros(4, np.float32)
     linear = MADCluster(Weighted(1), lr=1e-9, **arguments).fit(train)
     return detector, linear, rng.normal(size=(200, 4))
 
@@ -130,3 +131,22 @@ def test_the_random_floor_is_hypergeometric_and_what_random_rankings_get(m):
     many = hit_rates([rng.random(12) for _ in range(4000)], events * 4000)
     for k, hits in many.items():
         assert hits.mean() == pytest.approx(found[k][0], abs=0.03)
+
+
+@pytest.mark.parametrize("head", [True, False])
+@pytest.mark.parametrize("embedder", EMBEDDERS)
+def test_every_network_is_explained_and_batches_change_nothing(embedder, head, monkeypatch):
+    series = synthetic(n_train=300, n_test=800, n_channels=3, seed=0)
+    quick = {"window": 20, "stride": 10, "epochs": 1, "options": SMALL[embedder]}
+    detector = MADCluster(embedder, head=head, **quick).fit(series.train)
+    found = {}
+    for size in (64, 3):
+        monkeypatch.setattr("madcluster.explain.BATCH", size)
+        for method in ("gradient", "occlusion"):
+            found[method, size] = contributions(detector, series.test, 40, 140, method=method)
+    for method in ("gradient", "occlusion"):
+        assert np.isfinite(found[method, 64]).all()
+        assert np.ptp(found[method, 64]) > 0
+        # sums of about a hundred float32 scores, in another order
+        scale = np.abs(found[method, 64]).max()
+        np.testing.assert_allclose(found[method, 3], found[method, 64], atol=1e-3 * scale)
