@@ -32,6 +32,7 @@ import torch
 from jupyter_client import AsyncKernelManager
 from papermill.exceptions import PapermillExecutionError
 
+from madcluster.claims import record
 from madcluster.results import commit
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -101,12 +102,8 @@ def in_words(seconds: float) -> str:
 
 def glued(name: str, value: str) -> nbformat.NotebookNode:
     """An output from which myst-nb takes a value for the text."""
-    prefix = "application/papermill.record/"
-    return nbformat.v4.new_output(
-        "display_data",
-        {f"{prefix}text/plain": repr(value)},
-        metadata={"scrapbook": {"name": name, "mime_prefix": prefix}},
-    )
+    data, metadata = record(name, repr(value))
+    return nbformat.v4.new_output("display_data", data, metadata=metadata)
 
 
 def finish(notebook: nbformat.NotebookNode, seconds: float) -> list[str]:
@@ -124,9 +121,9 @@ def finish(notebook: nbformat.NotebookNode, seconds: float) -> list[str]:
             cell.metadata.tags.append("remove-cell")
         kept = []
         for output in cell.outputs:
-            record = output.get("metadata", {}).get("scrapbook", {})
-            if record.get("name") == "claim":
-                claims.append(output.data[f"{record['mime_prefix']}text/plain"])
+            of_text = output.get("metadata", {}).get("scrapbook", {})
+            if of_text.get("name") == "claim":
+                claims.append(output.data[f"{of_text['mime_prefix']}text/plain"])
             else:
                 kept.append(output)
         cell.outputs = kept
@@ -183,7 +180,7 @@ def fingerprint(things: object) -> str:
 
 
 class Kept:
-    """What was executed in this stage before, by fingerprint; a file in the stage's own folder.
+    """What was executed for this stage before, by fingerprint, in a folder beside it.
 
     An entry is written after its notebook, so that what was stopped half way is done again.
     """

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["ClaimError", "claim", "glue"]
+__all__ = ["ClaimError", "claim", "glue", "record"]
 
 # how myst-nb, and scrapbook before it, keep a value for the text in a cell's outputs
 RECORD = "application/papermill.record/"
@@ -23,17 +23,19 @@ class ClaimError(AssertionError):
     """A sentence of the book contradicts the output that it stands beside."""
 
 
-def _record(name: str, value: str) -> None:
-    """Keep a value in the outputs of this cell, where there is a notebook; nothing is shown."""
+def record(name: str, value: str) -> tuple[dict[str, str], dict[str, dict[str, str]]]:
+    """Data and metadata of an output that keeps a value for the text; nothing of it is shown."""
+    return {f"{RECORD}text/plain": value}, {"scrapbook": {"name": name, "mime_prefix": RECORD}}
+
+
+def _keep(name: str, value: str) -> None:
+    """Keep a value in the outputs of this cell, where there is a notebook."""
     if "IPython" not in sys.modules or sys.modules["IPython"].get_ipython() is None:
         return
     from IPython.display import display
 
-    display(
-        {f"{RECORD}text/plain": value},
-        raw=True,
-        metadata={"scrapbook": {"name": name, "mime_prefix": RECORD}},
-    )
+    data, metadata = record(name, value)
+    display(data, raw=True, metadata=metadata)
 
 
 def glue(values: Mapping[str, float | str] | None = None, /, **named: float | str) -> None:
@@ -56,14 +58,14 @@ def glue(values: Mapping[str, float | str] | None = None, /, **named: float | st
     """
     for name, value in {**(values or {}), **named}.items():
         if isinstance(value, str):
-            _record(name, repr(value))
+            _keep(name, repr(value))
             continue
         number = np.asarray(value)
         if number.shape != () or number.dtype.kind not in "iuf":
             raise TypeError(f"{name} must be a number or a word, got {value!r}")
         if not np.isfinite(number):
             raise ValueError(f"{name} is {value}")
-        _record(name, repr(number.item()))
+        _keep(name, repr(number.item()))
 
 
 def claim(sentence: str, holds: Any) -> None:
@@ -90,7 +92,7 @@ def claim(sentence: str, holds: Any) -> None:
     if found.dtype != bool:
         raise TypeError(f"a claim is true or false, got {holds!r} for {sentence!r}")
     if found.size and found.all():
-        _record("claim", sentence)
+        _keep("claim", sentence)
         return
     where = "" if found.shape == () else f" ({np.count_nonzero(found)} of {found.size})"
     if os.environ.get("MADCLUSTER_CLAIMS") == "strict":
