@@ -63,11 +63,13 @@ from torch import Tensor, nn
 from madcluster import evaluate, load, loss, synthetic
 from madcluster.data import Scaler, Series, entities
 from madcluster.diagnostics import CollapseWarning, Monitor
+from madcluster.files import whole_file
+from madcluster.heads import Head, WithHead
+from madcluster.heads.head import Assignment, variance_floor
 from madcluster.metrics import average_precision_score
-from madcluster.models import THOC, DeepSVDD, Embedder, Embedding, Head, WithHead, as_embedder
-from madcluster.models.madcluster import Assignment, variance_floor
-from madcluster.results import provenance, write_result
+from madcluster.models import THOC, DeepSVDD, Embedder, Embedding, as_embedder
 from madcluster.scoring import score
+from madcluster.study.results import provenance, write_result
 from madcluster.training import Batches, Config, fit, split_tail
 
 FOLDER = Path(__file__).parents[1] / "_build" / "collapse"
@@ -201,7 +203,7 @@ class StudyHead(Head):
         gap = (s * (1 - q)).clamp_max(1 - torch.finfo(q.dtype).eps)
         return -0.99 * torch.log1p(-gap) - 0.01 * (1 - nu) * q.log() - q.log()
 
-    def price(self, h: Tensor) -> Tensor | None:
+    def penalty(self, h: Tensor) -> Tensor | None:
         guard = self.variant.guard
         if guard in ("none", "shuffled") or not self.training:
             return None
@@ -425,10 +427,8 @@ def run(one: Run) -> dict[str, Any]:
 def run_and_keep(one: Run, folder: Path) -> None:
     """Run, and write the row whole or not at all."""
     row = run(one)
-    path = one.path(folder)
-    part = path.with_suffix(f".{os.getpid()}.part")
-    part.write_text(json.dumps(row))
-    part.replace(path)
+    with whole_file(one.path(folder)) as part:
+        part.write_text(json.dumps(row))
 
 
 def _alone() -> None:

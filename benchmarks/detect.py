@@ -26,7 +26,7 @@ import torch
 from madcluster import MADCluster, evaluate, load
 from madcluster.data import entities
 from madcluster.models import EMBEDDERS
-from madcluster.results import provenance, write_result
+from madcluster.study.results import provenance, write_result
 
 
 def run(labels: dict[str, object], dataset: str, entity: str, options: dict[str, Any]) -> dict:

@@ -39,10 +39,11 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from madcluster import synthetic
 from madcluster.data import Scaler, windows
-from madcluster.models import EMBEDDERS, DCdetector, Embedder, WithHead, build
+from madcluster.heads import Head, WithHead, build
+from madcluster.models import EMBEDDERS, DCdetector, Embedder
 from madcluster.models.dcdetector import EPSILON
 from madcluster.models.layers import instance_normalize
-from madcluster.results import provenance, write_result
+from madcluster.study.results import provenance, write_result
 
 MSL_CHANNELS, WINDOW, BATCH = 55, 100, 128
 
@@ -144,7 +145,7 @@ def _single_threaded(
 
 
 def published(name: str, *, head: bool) -> Embedder:
-    return build(name, n_channels=MSL_CHANNELS, window=WINDOW, head=head)
+    return build(name, n_channels=MSL_CHANNELS, window=WINDOW, head=Head if head else None)
 
 
 def macs(model: Embedder, x: Tensor) -> float:
@@ -373,7 +374,7 @@ def step_time(name: str, window: int, channels: int, batch: int) -> dict[str, ob
     options = dict(OPTIONS.get(name, {}))
     if name == "dcdetector":  # as many patches in a long window as in a short one
         options["patch_sizes"] = [window // n for n in (50, 20, 10)]
-    model = build(name, n_channels=channels, window=window, head=False, options=options)
+    model = build(name, n_channels=channels, window=window, head=None, options=options)
     x = torch.randn(batch, window, channels)
     times = in_turns({"step": train(model, x)}, rounds=5)["step"]
     return {

@@ -17,9 +17,9 @@ import pandas as pd
 import torch
 
 from madcluster import MADCluster, evaluate, load, synthetic
-from madcluster.baselines import BASELINES
 from madcluster.data import Series
-from madcluster.results import provenance, write_result
+from madcluster.detectors import BASELINES
+from madcluster.study.results import provenance, write_result
 
 DETECTORS = {
     "MADCluster(deepsvdd)": lambda: MADCluster("deepsvdd"),

@@ -44,8 +44,9 @@ import torch
 from joblib import Parallel, delayed
 
 from madcluster import MADCluster
-from madcluster.baselines import BASELINES
-from madcluster.benchmark import (
+from madcluster.detectors import BASELINES
+from madcluster.models import EMBEDDERS
+from madcluster.study.benchmark import (
     METRICS,
     RELEASED,
     Run,
@@ -59,8 +60,7 @@ from madcluster.benchmark import (
     run_of,
     series_of,
 )
-from madcluster.models import EMBEDDERS
-from madcluster.results import MissingResultError, provenance, read_result, write_result
+from madcluster.study.results import MissingResultError, provenance, read_result, write_result
 
 RUNS = Path(__file__).parents[1] / "_runs"  # one small file each; not in git
 DATASETS = ("MSL", "SMAP", "SMD", "PSM_excerpt")
@@ -170,9 +170,9 @@ def clusters() -> list[Run]:
 
 KNOBS: dict[str, Sequence[object]] = {
     "threshold": (0.1, 0.3, 0.7, 0.9),
-    "smoothing": (0.01, 0.1),
+    "label_smoothing": (0.01, 0.1),
     "window": (25, 50, 200),
-    "score": ("distance", "cluster", "mahalanobis"),
+    "score_from": ("distance", "cluster", "mahalanobis"),
     "scaler": ("standard",),
     "clip": (1.0, 4.0),
     "outer_log": (False,),
@@ -223,8 +223,8 @@ def start() -> list[Run]:
             settings=settings,
         )
 
-    raw = {"variant": "untrained, score=head", "score": "head", **UNTRAINED}
-    white = {"variant": "untrained, score=mahalanobis", "score": "mahalanobis", **UNTRAINED}
+    raw = {"variant": "untrained, score=head", "score_from": "head", **UNTRAINED}
+    white = {"variant": "untrained, score=mahalanobis", "score_from": "mahalanobis", **UNTRAINED}
     return [
         *part(**raw),
         *part(**white),

@@ -22,14 +22,14 @@ from vus.affiliation.metrics import pr_from_events
 from vus.utils.metrics import metricor
 
 from madcluster import evaluate, load
-from madcluster.baselines import L2Norm
 from madcluster.data import entities
+from madcluster.detectors import L2Norm
 from madcluster.metrics import (
     affiliation_precision_recall,
     range_auc_score,
     vus_score,
 )
-from madcluster.results import provenance, write_result
+from madcluster.study.results import provenance, write_result
 
 SIZES = (2_000, 28_000, 88_000, 430_000)
 PEER = metricor()

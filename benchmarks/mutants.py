@@ -53,7 +53,7 @@ sys.path.append(str(ROOT / "_build" / "mutants"))
 
 FILES = {
     "loss": ["loss"],
-    "head": ["models.madcluster"],
+    "head": ["heads.head"],
     "training": ["training"],
     "scoring": ["scoring"],
     "metrics": [f"metrics{n}" for n in ("", "._check", ".affiliation", ".pointwise", ".ranges")],
@@ -384,7 +384,7 @@ def main() -> None:
     table = pd.DataFrame(rows)
     print(table.to_string(index=False))
     if not arguments.show and set(arguments.parts) == set(FILES):
-        from madcluster.results import provenance, write_result
+        from madcluster.study.results import provenance, write_result
 
         origin = provenance(["torch", "numpy", "cosmic_ray", "hypothesis", "pytest"], seed=SEED)
         write_result(table.assign(**origin), "mutants")

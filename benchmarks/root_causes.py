@@ -16,9 +16,9 @@ import torch
 from joblib import Parallel, delayed
 
 from madcluster import MADCluster, load
-from madcluster.benchmark import cpu_settings, entities_of
-from madcluster.explain import contributions, hit_rates, random_hit_rates
-from madcluster.results import provenance, write_result
+from madcluster.service.explanations import contributions, hit_rates, random_hit_rates
+from madcluster.study.benchmark import cpu_settings, entities_of
+from madcluster.study.results import provenance, write_result
 
 K = (1, 3, 5)
 

@@ -14,8 +14,8 @@ from collections.abc import Callable
 import pandas as pd
 import torch
 
-from madcluster.benchmark import execute, grid, run_all
-from madcluster.results import provenance, write_result
+from madcluster.study.benchmark import execute, grid, run_all
+from madcluster.study.results import provenance, write_result
 
 ROUNDS = 3
 

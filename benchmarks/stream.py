@@ -17,7 +17,7 @@ import torch
 
 from madcluster import MADCluster
 from madcluster.models import EMBEDDERS
-from madcluster.results import provenance, write_result
+from madcluster.study.results import provenance, write_result
 
 CHANNELS, WINDOW = 38, 100
 ROWS = 1_000_000

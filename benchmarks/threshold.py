@@ -16,10 +16,11 @@ from torch import Tensor, nn
 
 from madcluster import load, loss
 from madcluster.data import Scaler
-from madcluster.models import DeepSVDD, Head, WithHead
+from madcluster.heads import Head, WithHead
+from madcluster.heads.head import Assignment
+from madcluster.models import DeepSVDD
 from madcluster.models.base import Embedding
-from madcluster.models.madcluster import Assignment
-from madcluster.results import provenance, write_result
+from madcluster.study.results import provenance, write_result
 from madcluster.training import Config, fit
 
 ENTITIES = (("SMD", "machine-1-6"), ("MSL", "C-1"), ("SMAP", "P-1"))

@@ -32,8 +32,9 @@ import torch
 from jupyter_client import AsyncKernelManager
 from papermill.exceptions import PapermillExecutionError
 
-from madcluster.claims import record
-from madcluster.results import commit
+from madcluster.files import whole_file
+from madcluster.study.claims import record
+from madcluster.study.results import commit
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = (
@@ -204,8 +205,8 @@ class Kept:
         record, notebook = self.folder / f"{done.name}.json", self.folder / done.name
         record.unlink(missing_ok=True)
         shutil.copy(target, notebook)
-        record.with_suffix(".part").write_text(json.dumps({**vars(done), "key": key}))
-        record.with_suffix(".part").replace(record)
+        with whole_file(record) as part:
+            part.write_text(json.dumps({**vars(done), "key": key}))
 
 
 def quiet_kernels(stage: Path) -> None:

@@ -9,11 +9,12 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 from matplotlib.figure import SubFigure
 
-from madcluster import MADCluster, evaluate, plots, synthetic
-from madcluster.baselines import Mahalanobis
-from madcluster.claims import claim
+from madcluster import MADCluster, evaluate, synthetic
+from madcluster.detectors import Mahalanobis
 from madcluster.models import EMBEDDERS
-from madcluster.results import read_result
+from madcluster.study import plots
+from madcluster.study.claims import claim
+from madcluster.study.results import read_result
 
 KINDS = {  # of methods: color, marker
     "network": (plots.SIGNAL, "o"),

@@ -1,8 +1,9 @@
 """Numbers that somebody typed into the text of the book: python book/prose.py [files]
 
-A number in a sentence is glued from a cell (`madcluster.claims`), or it is not a measurement: then it
-stands in code or in a formula, in the sentence of a citation, or after a comment that says where it is
-from, ``<!-- stated: … -->``, which covers one paragraph. Years, versions, chapters, 0 and 1 are free.
+A number in a sentence is glued from a cell (`madcluster.study.claims`), or it is not a measurement:
+then it stands in code or in a formula, in the sentence of a citation, or after a comment that says
+where it is from, ``<!-- stated: … -->``, which covers one paragraph. Years, versions, chapters, 0 and
+1 are free.
 """
 
 from __future__ import annotations

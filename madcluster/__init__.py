@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from madcluster.data import from_csv, load, synthetic
-    from madcluster.detector import MADCluster
+    from madcluster.detectors.madcluster import MADCluster
     from madcluster.metrics import evaluate
 
 __all__ = ["MADCluster", "__version__", "evaluate", "from_csv", "load", "synthetic"]
@@ -14,7 +14,7 @@ __version__ = version("madcluster")
 
 # looked up on first use, so that `import madcluster.metrics` does without torch
 _HOMES = {
-    "MADCluster": "madcluster.detector",
+    "MADCluster": "madcluster.detectors.madcluster",
     "evaluate": "madcluster.metrics",
     "from_csv": "madcluster.data",
     "load": "madcluster.data",

@@ -199,7 +199,7 @@ def one_directed_adaptive(
         L = max(−log f1, −log f2).
 
     No branch and no label is needed; L is continuous, decreases in q and in ν, and is convex in q
-    (proved in chapter 6, and certified by `madcluster.certificate`).
+    (proved in chapter 6, and certified by `madcluster.study.certificate`).
 
     Parameters
     ----------

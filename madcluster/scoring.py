@@ -3,42 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal, get_args
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from madcluster.models.base import Embedder, Embedding
+from madcluster.aggregation import Aggregate, aggregated, check_aggregate
+from madcluster.models.base import Embedder, Embedding, windows_of
 from madcluster.training import flushed_denormals
 
-__all__ = ["Aggregate", "score", "window_starts"]
-
-Aggregate = Literal["mean", "last"]
+__all__ = ["last_scores", "score", "window_scores"]
 
 BLOCK = 2048  # rows at work at a time, however many there are
-
-
-def check_aggregate(aggregate: str) -> None:
-    """Raise a ValueError unless it is one of `Aggregate`."""
-    if aggregate not in get_args(Aggregate):
-        raise ValueError(f"aggregate must be one of {get_args(Aggregate)}, got {aggregate!r}")
-
-
-def window_starts(n: int, *, window: int, stride: int) -> np.ndarray:
-    """First rows of windows that cover all n rows; the last one is moved to end with the series.
-
-    Raises
-    ------
-    ValueError
-        If `stride` is not an integer in 1 … window: rows between windows would have no score.
-    """
-    if not isinstance(stride, int | np.integer) or not 1 <= stride <= window:
-        raise ValueError(
-            f"the stride of scoring must be an integer in 1 … {window}, the window, got {stride!r}"
-        )
-    starts = np.arange(0, n - window + 1, stride)
-    return starts if starts[-1] == n - window else np.append(starts, n - window)
+BATCH = 256  # windows
 
 
 def _checked(out: Embedding) -> Tensor:
@@ -48,9 +25,47 @@ def _checked(out: Embedding) -> Tensor:
     return out.score
 
 
-def rows_before(last_steps: Callable[[Tensor], Embedding], like: Tensor, window: int) -> int:
-    """Rows that the score of a last step depends on beside its own; `like` is (… c)."""
-    return window - _checked(last_steps(like.new_zeros(window, like.shape[-1]))).shape[1]
+def _series(model: Embedder, x: np.ndarray) -> Tensor:
+    """A series (m c) as the model's weights are: their type, on their device."""
+    like = next(model.parameters())
+    return torch.as_tensor(np.array(x), dtype=like.dtype, device=like.device)
+
+
+@flushed_denormals()
+@torch.no_grad()
+def window_scores(model: Embedder, x: np.ndarray, starts: np.ndarray, *, window: int) -> np.ndarray:
+    """Scores of some windows of a series, step by step; (m c), first rows (b,) → (b t) float64."""
+    windows = windows_of(_series(model, x), window)  # (b t c)
+    parts = [
+        _checked(model(windows[torch.as_tensor(index, device=windows.device)])).double().cpu()
+        for index in np.array_split(starts, -(-len(starts) // BATCH))
+    ]
+    return torch.cat(parts).numpy()
+
+
+def last_scores(
+    model: Embedder, n_channels: int, *, window: int
+) -> tuple[int, Callable[[np.ndarray], np.ndarray]] | None:
+    """Causal scores in one pass, where the model has `last_steps`.
+
+    Returns
+    -------
+    How many rows before it the score of a row needs, and a function of rows (r + n c) → the scores (n,)
+    of the last n.
+    """
+    with torch.no_grad():
+        of_last_steps = model.last_steps()
+        if of_last_steps is None:
+            return None
+        shape = np.zeros((window, n_channels), np.float32)
+        reach = window - _checked(of_last_steps(_series(model, shape))).shape[1]
+
+    @flushed_denormals()
+    @torch.no_grad()
+    def scores(x: np.ndarray) -> np.ndarray:
+        return _checked(of_last_steps(_series(model, x)))[0].double().cpu().numpy()
+
+    return reach, scores
 
 
 @flushed_denormals()
@@ -62,7 +77,7 @@ def score(
     window: int,
     stride: int = 1,
     aggregate: Aggregate = "mean",
-    batch_size: int = 256,
+    batch_size: int = BATCH,
 ) -> np.ndarray:
     """One score per time step, **higher = more anomalous**.
 
@@ -74,10 +89,11 @@ def score(
         The scaled series.
     stride : int
         Steps between windows. With "mean" every step is still covered.
-    aggregate : "mean" or "last"
+    aggregate : "mean", "last" or "window"
         "mean": the mean over the windows that cover a step, which looks up to window − 1 steps ahead.
-        "last": causally, that of the last step of the window that ends there; needs stride 1. The
-        first window − 1 steps, where no window ends, take their scores in the first window.
+        "last", "window": causally, that of the last step, or the mean of all steps, of the window that
+        ends there; both need stride 1. The first window − 1 steps, where no window ends, take their
+        scores from the first window.
 
     Returns
     -------
@@ -94,28 +110,24 @@ def score(
         raise ValueError(
             f"series must be (m c) with at least one window of {window} rows, got shape {x.shape}"
         )
-    if aggregate == "last" and stride != 1:
-        raise ValueError(f"aggregate='last' needs stride 1, got {stride}")
-    like = next(model.parameters())
-    series = torch.as_tensor(np.array(x), dtype=like.dtype, device=like.device)
-    windows = series.unfold(0, window, 1).transpose(1, 2)  # (b t c), a view
-    if aggregate == "last" and (of_last_steps := model.last_steps()) is not None:
-        reach = rows_before(of_last_steps, series, window)
-        parts = [_checked(model(windows[:1]))[0]]
-        for row in range(window, len(x), BLOCK):
-            parts.append(_checked(of_last_steps(series[row - reach : row + BLOCK]))[0])
-        return torch.cat(parts).double().cpu().numpy()
-    starts = window_starts(len(x), window=window, stride=stride)
-    total, count = np.zeros(len(x)), np.zeros(len(x))
-    for index in np.array_split(starts, -(-len(starts) // batch_size)):
-        out = model(windows[torch.as_tensor(index, device=like.device)])
-        s = _checked(out).double().cpu().numpy()  # (b t)
-        if aggregate == "mean":
-            for step in range(window):  # no row repeats within one step
-                total[index + step] += s[:, step]
-                count[index + step] += 1
-        else:
-            total[index + window - 1], count[index + window - 1] = s[:, -1], 1
-            if index[0] == 0:
-                total[: window - 1], count[: window - 1] = s[0, :-1], 1
-    return total / count
+    if aggregate != "mean" and stride != 1:
+        raise ValueError(f"aggregate={aggregate!r} needs stride 1, got {stride}")
+    if aggregate == "last" and (shortcut := last_scores(model, x.shape[1], window=window)):
+        reach, last = shortcut
+        parts = [window_scores(model, x[:window], np.zeros(1, int), window=window)[0]]
+        parts += [last(x[row - reach : row + BLOCK]) for row in range(window, len(x), BLOCK)]
+        return np.concatenate(parts)
+    windows = windows_of(_series(model, x), window)  # (b t c)
+
+    def of_windows(index: np.ndarray) -> np.ndarray:
+        batch = windows[torch.as_tensor(index, device=windows.device)]
+        return _checked(model(batch)).double().cpu().numpy()
+
+    return aggregated(
+        of_windows,
+        len(x),
+        window=window,
+        stride=stride,
+        aggregate=aggregate,
+        batch_size=batch_size,
+    )

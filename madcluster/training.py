@@ -18,8 +18,9 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from madcluster.arguments import check_number, check_whole
 from madcluster.diagnostics import WINDOWS, Monitor
-from madcluster.models.base import Embedder
+from madcluster.models.base import Embedder, windows_of
 from madcluster.progress import progress
 
 __all__ = [
@@ -57,22 +58,23 @@ class Config:
 
     def __post_init__(self) -> None:
         for name in ("window", "stride", "epochs", "batch_size", "patience"):
-            value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise ValueError(f"{name} must be a positive integer, got {value!r}")
+            self._set(name, check_whole(name, getattr(self, name)))
+        self._set("seed", check_whole("seed", self.seed, 0))
         if self.stride > self.window:
             raise ValueError(
                 f"stride must not exceed the window of {self.window} steps, got {self.stride}: "
                 f"steps between windows would never be seen"
             )
-        if not self.lr > 0 or not math.isfinite(self.lr):
-            raise ValueError(f"lr must be positive, got {self.lr}")
-        if not 0 < self.lr_decay <= 1:
-            raise ValueError(f"lr_decay must lie in (0, 1], got {self.lr_decay}")
-        if not self.weight_decay >= 0:
-            raise ValueError(f"weight_decay must not be negative, got {self.weight_decay}")
-        if not 0 < self.validation < 1:
-            raise ValueError(f"validation must lie in (0, 1), got {self.validation}")
+        self._set("lr", check_number("lr", self.lr, 0))
+        self._set("lr_decay", check_number("lr_decay", self.lr_decay, 0, 1, ends="(]"))
+        self._set("weight_decay", check_number("weight_decay", self.weight_decay, 0, ends="[)"))
+        self._set("validation", check_number("validation", self.validation, 0, 1))
+        if not isinstance(self.device, str):
+            raise ValueError(f"device must be 'auto', 'cpu' or 'cuda', got {self.device!r}")
+
+    def _set(self, name: str, value: object) -> None:
+        """As a plain Python value, also where NumPy's was given."""
+        object.__setattr__(self, name, value)
 
 
 @dataclass
@@ -153,18 +155,19 @@ def resolve_device(device: str) -> torch.device:
     return chosen
 
 
-def split_tail(n: int, *, window: int, fraction: float) -> int:
+def split_tail(n: int, *, window: int, fraction: float, warn: bool = True) -> int:
     """Rows that stay for training when the tail is kept for validation.
 
     The tail has at least one window. A series shorter than two windows cannot be split: all of it is
     trained on, and the training loss takes the place of the validation loss, with a warning.
     """
     if n < 2 * window:
-        warnings.warn(
-            f"train has {n} rows, less than two windows of {window}: no tail is kept for "
-            f"validation, and the best epoch is chosen by the training loss",
-            stacklevel=3,
-        )
+        if warn:
+            warnings.warn(
+                f"train has {n} rows, less than two windows of {window}: no tail is kept for "
+                f"validation, and the best epoch is chosen by the training loss",
+                stacklevel=3,
+            )
         return n
     return n - min(max(window, round(fraction * n)), n - window)
 
@@ -181,7 +184,7 @@ class Batches:
         batch_size: int,
         generator: torch.Generator | None = None,
     ) -> None:
-        self.windows = x.unfold(0, window, stride).transpose(1, 2)  # (b t c), a view
+        self.windows = windows_of(x, window, stride)  # (b t c), a view
         self.batch_size, self.generator = batch_size, generator
 
     def __len__(self) -> int:
@@ -204,13 +207,13 @@ def _optimizer(
     model: Embedder, config: Config
 ) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
     """Adam with two groups: the second takes no decay of either kind (the release's setting)."""
-    undecayed = model.undecayed()
-    ids = {id(p) for p in undecayed}
+    no_decay = model.no_decay()
+    ids = {id(p) for p in no_decay}
     decayed = [p for p in model.parameters() if p.requires_grad and id(p) not in ids]
     groups: list[dict[str, Any]] = [{"params": decayed, "weight_decay": config.weight_decay}]
     factors = [lambda epoch: config.lr_decay**epoch]
-    if undecayed:
-        groups.append({"params": undecayed, "weight_decay": 0.0})
+    if no_decay:
+        groups.append({"params": no_decay, "weight_decay": 0.0})
         factors.append(lambda epoch: 1.0)
     optimizer = torch.optim.Adam(groups, lr=config.lr, amsgrad=True)
     return optimizer, torch.optim.lr_scheduler.LambdaLR(optimizer, factors)

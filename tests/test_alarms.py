@@ -10,10 +10,11 @@ from hypothesis import strategies as st
 from scipy.stats import expon, norm
 
 from madcluster import MADCluster, synthetic
-from madcluster.alarms import (
+from madcluster.service.alarms import (
     _counts,
     as_frame,
     budget_threshold,
+    conformal_threshold,
     false_alarms_per_day,
     find_alarms,
     peaks_threshold,
@@ -68,7 +69,7 @@ def test_alarms_are_in_order_apart_and_hold_a_score_above(scores, a, b, min_leng
     ("options", "message"),
     [
         ({"release": 5}, "release must not be above"),
-        ({"min_length": 0}, "min_length must be an integer of at least 1"),
+        ({"min_length": 0}, "min_length must be a positive integer"),
         ({"join": -1}, "join must be an integer of at least 0"),
     ],
 )
@@ -107,7 +108,8 @@ def test_peaks_scale_with_the_scores():
     ("scores", "options", "message"),
     [
         (np.zeros(1000), {}, "0 different scores lie above"),
-        (np.arange(50.0), {}, "at least 10 are needed"),
+        (np.arange(50.0), {"initial": 0.98}, "at least 10 are needed"),
+        (np.arange(9.0), {}, "at least 10 are needed"),
         (np.arange(5000.0), {"probability": 0.5}, "probability must lie in"),
         (np.arange(5000.0), {"initial": 1}, "initial must lie in"),
     ],
@@ -191,3 +193,49 @@ def test_quantile_threshold_leaves_the_share_above():
     for contamination in (0.0, 1.0):
         with pytest.raises(ValueError, match="contamination"):
             quantile_threshold(scores, contamination)
+
+
+@pytest.mark.parametrize("n", [40, 100, 238, 999, 1000, 5000])
+def test_the_tail_of_few_rows_begins_lower(n):
+    scores = np.random.default_rng(0).exponential(size=n)
+    by_itself = peaks_threshold(scores, 1e-3)
+    assert by_itself == peaks_threshold(scores, 1e-3, initial=min(0.98, 1 - 20 / n))
+    assert by_itself > np.quantile(scores, 0.9)
+
+
+# --- conformal ------------------------------------------------------------------------------------
+
+
+def test_conformal_by_hand():
+    scores = np.arange(100.0)  # ten blocks of ten with peaks 9, 19 … 99
+    assert conformal_threshold(scores, 0.1, block=10) == 99  # rank ⌈.9 · 11⌉ = 10
+    assert conformal_threshold(scores, 0.5, block=10) == 59  # rank ⌈.5 · 11⌉ = 6
+    assert conformal_threshold(np.append(1e9, scores), 0.1, block=10) == 99  # fills no block
+
+
+@settings(max_examples=40)
+@given(st.integers(0, 2**32 - 1), st.integers(1, 30), st.sampled_from([0.05, 0.1, 0.3]))
+def test_a_new_block_exceeds_it_as_seldom_as_promised(seed, block, probability):
+    # exchangeable blocks whose rows are not independent: the guarantee is over the draw of all
+    rng = np.random.default_rng(seed)
+    draws, n = 300, 25
+    common = rng.exponential(size=(draws, n + 1, 1))
+    blocks = common + 0.1 * rng.random((draws, n + 1, block))
+    exceeded = [
+        b[-1].max() > conformal_threshold(b[:-1].ravel(), probability, block=block) for b in blocks
+    ]
+    # three standard errors of a share of 300
+    assert np.mean(exceeded) <= probability + 3 * np.sqrt(probability / draws)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"block": 20}, "100 rows are 5 blocks of 20; a probability of 0.1 needs 9"),
+        ({"block": 0}, "block must be a positive integer"),
+        ({"probability": 1.0, "block": 1}, "probability must lie in"),
+    ],
+)
+def test_conformal_refuses_what_it_cannot_promise(options, message):
+    with pytest.raises(ValueError, match=message):
+        conformal_threshold(np.arange(100.0), **{"probability": 0.1, **options})

@@ -11,11 +11,20 @@ import time
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from sklearn.metrics import average_precision_score
 
-from madcluster import benchmark
-from madcluster.baselines import PCAError
-from madcluster.benchmark import METRICS, ForeignResultWarning, Run, grid, run_all, run_of, summary
+from madcluster.detectors import PCAError
+from madcluster.study import benchmark
+from madcluster.study.benchmark import (
+    METRICS,
+    ForeignResultWarning,
+    Run,
+    grid,
+    run_all,
+    run_of,
+    summary,
+)
 
 PLANT = {"synthetic": ["plant-0", "plant-1"]}
 QUICK = {"epochs": 1, "stride": 50, "window": 50, "batch_size": 32, "options": {"d": 4}}
@@ -233,7 +242,7 @@ def test_summary_is_a_mean_over_entities_of_means_over_seeds():
 
 CHILD = """
 import sys
-from madcluster.benchmark import grid, run_all
+from madcluster.study.benchmark import grid, run_all
 import json
 runs = grid(["synthetic"], ["deepsvdd", "random", "pca_error"], seeds=range(9),
             entities={"synthetic": ["plant-0", "plant-1"]}, settings=json.loads(sys.argv[2]))
@@ -343,3 +352,33 @@ def test_scores_are_finite_and_settings_survive_a_file(tmp_path):
     back = pd.read_csv(tmp_path / "t.csv")
     assert [run_of(row) for _, row in back.iterrows()] == quick()
     assert np.isfinite(back[list(METRICS)].to_numpy(float)).all()
+
+
+def test_one_job_leaves_threads_and_environment_as_they_are(tmp_path, monkeypatch):
+    monkeypatch.setenv("MADCLUSTER_PROGRESS", "1")
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        run_all(grid(["synthetic"], ["constant"]), tmp_path)
+        assert torch.get_num_threads() == 2
+        assert os.environ["MADCLUSTER_PROGRESS"] == "1"
+        monkeypatch.delenv("MADCLUSTER_PROGRESS")
+        run_all(grid(["synthetic"], ["l2_norm"]), tmp_path)
+        assert "MADCLUSTER_PROGRESS" not in os.environ
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_results_of_other_code_are_named_and_done_again_on_request(tmp_path, monkeypatch):
+    runs = grid(["synthetic"], ["constant"])
+    monkeypatch.setattr(benchmark, "commit", lambda: "older")
+    run_all(runs, tmp_path)
+    monkeypatch.setattr(benchmark, "commit", lambda: "newer")
+    said = []
+    kept = run_all(runs, tmp_path, report=said.append)
+    assert set(kept["commit"]) == {"older"}
+    assert said == ["kept from other code than newer: 4 by older; renew=True does them again"]
+    assert set(run_all(runs, tmp_path, renew=True)["commit"]) == {"newer"}
+    said.clear()
+    run_all(runs, tmp_path, report=said.append)
+    assert said == []

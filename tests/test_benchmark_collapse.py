@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 import torch
 
-from madcluster.results import read_result
+from madcluster.study.results import read_result
 
 PATH = Path(__file__).parents[1] / "benchmarks" / "collapse.py"
 

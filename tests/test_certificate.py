@@ -9,7 +9,7 @@ import pytest
 import torch
 from test_loss import closed_form
 
-from madcluster.certificate import (
+from madcluster.study.certificate import (
     CLAIMS,
     Box,
     Claim,

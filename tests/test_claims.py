@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from madcluster.claims import ClaimError, claim, glue
+from madcluster.study.claims import ClaimError, claim, glue
 
 
 def test_what_holds_says_nothing(capsys):

@@ -8,7 +8,8 @@ from torch import nn
 
 from madcluster import MADCluster, synthetic
 from madcluster.data import Scaler, entities, load
-from madcluster.models import EMBEDDERS, ContractError, Embedder, Embedding, build, check_embedder
+from madcluster.heads import ContractError, build, check_embedder
+from madcluster.models import EMBEDDERS, Embedder, Embedding
 
 # what comes after h, or acts on the embedder's own loss alone
 BESIDE = {
@@ -47,7 +48,7 @@ class Recurrent(nn.Module):
 
 
 def small(name):
-    return lambda c, t: build(name, n_channels=c, window=t, head=False, options=SMALL[name])
+    return lambda c, t: build(name, n_channels=c, window=t, head=None, options=SMALL[name])
 
 
 OWN = {
@@ -182,7 +183,7 @@ def test_no_score_is_a_constant_on_any_real_series(dataset, data_root):
 def test_the_gradient_of_a_score_is_that_of_its_values(name):
     """What `explain` rests on: in eval mode no part is held, and no gradient turned round."""
     torch.manual_seed(0)
-    model = build(name, n_channels=3, window=20, head=False, options=SMALL[name]).double().eval()
+    model = build(name, n_channels=3, window=20, head=None, options=SMALL[name]).double().eval()
     x = torch.randn(1, 20, 3, dtype=torch.float64, requires_grad=True)
     if model(x).score is None:
         pytest.skip("no score of its own")

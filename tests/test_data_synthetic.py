@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score
 
-from madcluster.baselines import PCAError
 from madcluster.data import KINDS, synthetic
+from madcluster.detectors import PCAError
 
 
 def test_the_same_seed_gives_the_same_bytes():

@@ -18,10 +18,10 @@ from sklearn.metrics import average_precision_score
 from torch import nn
 
 from madcluster import MADCluster, load, synthetic
-from madcluster.checkpoint import CheckpointError
-from madcluster.explain import contributions
 from madcluster.models import EMBEDDERS
-from madcluster.streaming import Stream
+from madcluster.service.checkpoints import CheckpointError
+from madcluster.service.explanations import contributions
+from madcluster.service.streams import Stream
 from madcluster.training import NonFiniteLossError
 
 QUICK = {"window": 20, "stride": 5, "epochs": 2, "options": {"d": 8}}
@@ -73,7 +73,10 @@ def test_it_finds_more_than_chance(series):
 
 def test_predict_flags_the_share_asked_for(series):
     detector = MADCluster(**QUICK, contamination=0.05).fit(series.train)
-    assert detector.predict(series.train).mean() == pytest.approx(0.05, abs=0.002)
+    flagged = detector.calibration_scores_ > detector.threshold_
+    assert flagged.mean() == pytest.approx(0.05, abs=0.01)
+    assert len(flagged) == 120  # the tail kept for validation
+    assert "the last 120 of 600 training rows" in detector.calibrated_on_
     assert set(detector.predict(series.test)) <= {0, 1}
     assert detector.decision_scores_.shape == (600,)
 
@@ -110,7 +113,7 @@ def test_fitting_leaves_the_callers_module_alone(series):
 @pytest.mark.parametrize("score", ["head", "distance", "cluster"])
 @pytest.mark.parametrize("k", [1, 3])
 def test_save_and_load_give_the_same_scores(series, tmp_path, scaler, score, k):
-    detector = MADCluster(**{**QUICK, "epochs": 1}, scaler=scaler, score=score, k=k)
+    detector = MADCluster(**{**QUICK, "epochs": 1}, scaler=scaler, score_from=score, k=k)
     detector.fit(series.train).save(tmp_path / "model.safetensors")
     again = MADCluster.load(tmp_path / "model.safetensors")
     scores = detector.decision_function(series.test)
@@ -136,10 +139,10 @@ def test_save_and_load_a_module_of_ones_own(series, tmp_path):
 def rewrite(path, change):
     """Store a checkpoint again with another header."""
     with safe_open(path, framework="pt") as file:
-        header = json.loads(file.metadata()["madcluster"])
+        header = json.loads(file.metadata()["madcluster.detector"])
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     change(header, tensors)
-    save_file(tensors, path, metadata={"madcluster": json.dumps(header)})
+    save_file(tensors, path, metadata={"madcluster.detector": json.dumps(header)})
 
 
 DAMAGE = {
@@ -168,9 +171,17 @@ DAMAGE = {
     "stride that leaves rows out": lambda path: rewrite(
         path, lambda h, t: h["params"].update(score_stride=0)
     ),
-    "missing tensor": lambda path: rewrite(path, lambda h, t: t.pop("model.head.centers")),
+    "missing tensor": lambda path: rewrite(path, lambda h, t: t.pop("state.head.centers")),
     "unknown parameter": lambda path: rewrite(path, lambda h, t: h["params"].update(width=3)),
     "unknown embedder": lambda path: rewrite(path, lambda h, t: h["params"].update(embedder="x")),
+    "a window beyond memory": lambda path: rewrite(
+        path, lambda h, t: h["params"].update(window=10**9, stride=1)
+    ),
+    "weights that are no numbers": lambda path: rewrite(
+        path, lambda h, t: t["state.head.centers"].fill_(float("nan"))
+    ),
+    "another class": lambda path: rewrite(path, lambda h, t: h.update(detector="PCAError")),
+    "no class": lambda path: rewrite(path, lambda h, t: h.pop("detector")),
     "no parameters": lambda path: rewrite(path, lambda h, t: h.pop("params")),
 }
 
@@ -188,7 +199,7 @@ def test_a_newer_file_says_what_wrote_it(fitted, tmp_path):
     path = tmp_path / "model"
     fitted.save(path)
     rewrite(path, lambda h, t: h.update(format=99, versions={"madcluster": "7.0", "torch": "9.1"}))
-    words = r"format 99, written with madcluster 7\.0, torch 9\.1; this is madcluster .* up to 2"
+    words = r"format 99, written with madcluster 7\.0, torch 9\.1; this is madcluster .* up to 3"
     with pytest.raises(CheckpointError, match=words):
         MADCluster.load(path)
 
@@ -268,7 +279,7 @@ def test_a_failed_save_leaves_the_old_file_and_nothing_else(fitted, tmp_path, mo
     def full(*arguments, **keywords):
         raise OSError("no space left on device")
 
-    monkeypatch.setattr("madcluster.checkpoint.save_file", full)
+    monkeypatch.setattr("madcluster.service.checkpoints.save_file", full)
     with pytest.raises(OSError, match="no space"):
         fitted.save(path)
     assert path.read_text() == "before"
@@ -337,10 +348,10 @@ def test_clip_bounds_what_leaves_the_train_range_and_survives_a_file(series, tmp
     ("arguments", "message"),
     [
         ({"terms": "all"}, "terms must be one of"),
-        ({"smoothing": 0.6}, "smoothing must lie in"),
+        ({"label_smoothing": 0.6}, "label_smoothing must lie in"),
         ({"clip": -1}, "clip must be positive"),
-        ({"score": "best"}, "score must be one of"),
-        ({"k": 0}, "k must be at least 1"),
+        ({"score_from": "best"}, "score_from must be one of"),
+        ({"k": 0}, "k must be a positive integer"),
         ({"stride": 200}, "stride must not exceed"),
         ({"score_stride": 0}, r"stride of scoring must be an integer in 1 … 100"),
         ({"score_stride": 101}, r"stride of scoring must be an integer in 1 … 100"),
@@ -355,7 +366,7 @@ def test_check_refuses_without_any_data(arguments, message):
 
 
 def test_a_bad_argument_is_refused_before_training(series):
-    wrong = {"embedder": "x", "score": "x", "epochs": 0, "scaler": "x", "contamination": 2}
+    wrong = {"embedder": "x", "score_from": "x", "epochs": 0, "scaler": "x", "contamination": 2}
     for name, value in wrong.items():
         detector = MADCluster(**{**QUICK, name: value})
         with pytest.raises(ValueError, match=name if name != "scaler" else "x"):
@@ -395,7 +406,7 @@ def test_a_failed_refit_leaves_the_detector_as_it_was(series, fitted, monkeypatc
             raise error
 
         with monkeypatch.context() as patch:
-            patch.setattr("madcluster.detector.fit", fails)
+            patch.setattr("madcluster.detectors.madcluster.fit", fails)
             with pytest.raises(type(error)):
                 detector.fit(series.train[:300])
         assert np.array_equal(detector.decision_function(series.test), expected)

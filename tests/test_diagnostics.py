@@ -18,7 +18,8 @@ from madcluster.diagnostics import (
     total_variance,
     variance_ratio,
 )
-from madcluster.models import Embedder, Embedding, build
+from madcluster.heads import build
+from madcluster.models import Embedder, Embedding
 from madcluster.training import Config, fit
 
 seeds = st.integers(0, 2**31)
@@ -215,7 +216,7 @@ def test_spread_keeps_mode_and_random_state():
 
 
 def test_a_model_without_score_or_center():
-    model = build(nn.Linear(3, 4), n_channels=3, window=20, head=False)
+    model = build(nn.Linear(3, 4), n_channels=3, window=20, head=None)
     got = spread(model, torch.randn(2, 20, 3))
     assert got.distinct_scores is None
     assert got.center_distance is None

@@ -61,7 +61,7 @@ def test_all_are_tried_and_a_failure_names_its_cell(stage, tmp_path, capsys):
 
 
 def test_a_claim_that_does_not_hold_is_a_failure(stage, tmp_path):
-    said = "from madcluster.claims import claim"
+    said = "from madcluster.study.claims import claim"
     sources = [
         notebook(tmp_path / "a.ipynb", said, "claim('one is less than two', 1 < 2)"),
         notebook(tmp_path / "b.ipynb", said, "claim('two is less than one', 2 < 1)"),
@@ -104,7 +104,11 @@ def test_all_that_a_notebook_may_read_counts(monkeypatch, tmp_path):
     (tmp_path / "x.npy").write_text("1")
     monkeypatch.setenv("MADCLUSTER_DATA", str(tmp_path))
     read = dict(execute.read_by_notebooks())
-    for name in ("madcluster/loss.py", "madcluster/metrics/ranges.py", "madcluster/book.mplstyle"):
+    for name in (
+        "madcluster/loss.py",
+        "madcluster/metrics/ranges.py",
+        "madcluster/study/book.mplstyle",
+    ):
         assert name in read
     for name in ("book/results/collapse.csv", "book/plant.py", "book/_static/plant.csv", "torch"):
         assert name in read

@@ -10,8 +10,8 @@ from torch import nn
 
 from madcluster import MADCluster, synthetic
 from madcluster.data import Event
-from madcluster.explain import contributions, hit_rates, random_hit_rates
 from madcluster.models import EMBEDDERS, Embedder, Embedding
+from madcluster.service.explanations import contributions, hit_rates, random_hit_rates
 
 
 class Weighted(Embedder):
@@ -35,7 +35,7 @@ def plain():
     train = rng.normal(size=(300, 4))
     arguments = {"head": False, "window": 20, "stride": 10, "epochs": 1, "scaler": "none"}
     detector = MADCluster(Weighted(), lr=1e-9, **arguments).fit(train)
-    detector.as_fitted.usual_ = np.zeros(4, np.float32)
+    detector.as_fitted.median_ = np.zeros(4, np.float32)
     linear = MADCluster(Weighted(1), lr=1e-9, **arguments).fit(train)
     return detector, linear, rng.normal(size=(200, 4))
 
@@ -141,7 +141,7 @@ def test_every_network_is_explained_and_batches_change_nothing(embedder, head, m
     detector = MADCluster(embedder, head=head, **quick).fit(series.train)
     found = {}
     for size in (64, 3):
-        monkeypatch.setattr("madcluster.explain.BATCH", size)
+        monkeypatch.setattr("madcluster.service.explanations.BATCH", size)
         for method in ("gradient", "occlusion"):
             found[method, size] = contributions(detector, series.test, 40, 140, method=method)
     for method in ("gradient", "occlusion"):

@@ -19,10 +19,10 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from madcluster import MADCluster, from_csv, load, synthetic
-from madcluster.checkpoint import CheckpointError
 from madcluster.data import benchmarks
 from madcluster.data.fetch import ArchiveError, _nasa_arrays
-from madcluster.streaming import Stream
+from madcluster.service.checkpoints import CheckpointError
+from madcluster.service.streams import Stream
 
 N = int(os.environ.get("MADCLUSTER_FUZZ", "60"))
 fuzzed = settings(
@@ -193,13 +193,13 @@ def test_checkpoints(checkpoint, series, tmp_path, steps, within):
 def test_values_in_a_header(checkpoint, series, tmp_path, value, name):
     size = int.from_bytes(checkpoint[:8], "little")
     header = json.loads(checkpoint[8 : 8 + size])
-    inner = json.loads(header["__metadata__"]["madcluster"])
+    inner = json.loads(header["__metadata__"]["madcluster.detector"])
     where = inner
     *outer, last = name.split(".")
     for key in outer:
         where = where[key]
     where[last] = value
-    header["__metadata__"]["madcluster"] = json.dumps(inner)
+    header["__metadata__"]["madcluster.detector"] = json.dumps(inner)
     text = json.dumps(header).encode()
     path = tmp_path / "detector"
     path.write_bytes(len(text).to_bytes(8, "little") + text + checkpoint[8 + size :])

@@ -2,6 +2,7 @@
 
 import json
 import math
+from functools import partial
 
 import numpy as np
 import pytest
@@ -14,8 +15,9 @@ from torch import nn
 
 from madcluster import MADCluster, synthetic
 from madcluster.diagnostics import variance_ratio
-from madcluster.models import DeepSVDD, Embedding, Head, WithHead, build
-from madcluster.models.madcluster import variance_floor
+from madcluster.heads import Head, WithHead, build
+from madcluster.heads.head import variance_floor
+from madcluster.models import DeepSVDD, Embedding
 
 FLOOR, WEIGHT = 0.5, 10.0
 
@@ -78,7 +80,7 @@ def test_a_constant_has_a_finite_price_and_gradient(value):
 def objective(head, h, start):
     """The training loss with the floor, and what the theorem of chapter 3 says of it."""
     head.start.copy_(start)
-    value = head.train().objective_of(head(h)) + head.price(h)
+    value = head.train().objective_of(head(h)) + head.penalty(h)
     ratio = variance(h) / start
     return value, (math.log(FLOOR) - ratio.log() / 2).clamp_min(0)
 
@@ -128,7 +130,9 @@ def test_a_net_that_collapses_without_it_does_not_with_it(outer_log):
     for guard in ("none", "variance-floor"):
         torch.manual_seed(0)
         net = nn.Sequential(nn.Linear(3, 16), nn.ReLU(), nn.Linear(16, 8))  # with bias
-        model = build(net, n_channels=3, window=20, guard=guard, outer_log=outer_log)
+        model = build(
+            net, n_channels=3, window=20, head=partial(Head, guard=guard, outer_log=outer_log)
+        )
         before = model(x).h.detach()
         model.prepare([x], 0)
         optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
@@ -161,8 +165,8 @@ def test_it_is_part_of_training_alone():
 
 def test_without_a_start_nothing_is_charged():
     head, h = Head(4, guard="variance-floor"), torch.randn(2, 5, 4)
-    assert head.price(1e-6 * h) == 0
-    assert head.eval().price(1e-6 * h) is None
+    assert head.penalty(1e-6 * h) == 0
+    assert head.eval().penalty(1e-6 * h) is None
 
 
 @pytest.mark.parametrize("k", [1, 3])
@@ -189,10 +193,10 @@ def test_a_checkpoint_from_before_the_guard_loads(tmp_path):
     again = MADCluster.load(tmp_path / "new")
     assert again.guard == "variance-floor"
     with safe_open(tmp_path / "new", framework="pt") as file:
-        header = json.loads(file.metadata()["madcluster"])
+        header = json.loads(file.metadata()["madcluster.detector"])
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     del header["params"]["guard"]
-    save_file(tensors, tmp_path / "old", metadata={"madcluster": json.dumps(header)})
+    save_file(tensors, tmp_path / "old", metadata={"madcluster.detector": json.dumps(header)})
     old = MADCluster.load(tmp_path / "old")
     for other in (again, old):
         np.testing.assert_array_equal(
@@ -266,7 +270,7 @@ def test_mahalanobis_must_be_asked_for_before_training():
 def test_a_detector_with_floor_and_mahalanobis_is_saved_whole(tmp_path):
     series = synthetic(600, 1000, 3, per_kind=1, seed=0)
     detector = MADCluster(
-        window=20, stride=5, epochs=1, guard="variance-floor", score="mahalanobis"
+        window=20, stride=5, epochs=1, guard="variance-floor", score_from="mahalanobis"
     )
     before = detector.fit(series.train).decision_function(series.test)
     detector.save(tmp_path / "one")

@@ -1,6 +1,7 @@
 """Every embedder and every head keeps the contract that training and scoring rely on."""
 
 import math
+from functools import partial
 
 import pytest
 import torch
@@ -11,17 +12,15 @@ from small import SMALL
 from torch import nn
 
 from madcluster import loss
+from madcluster.heads import Head, WithHead, build
+from madcluster.heads import head as head_module
 from madcluster.models import (
     DCdetector,
     DeepSVDD,
     Embedder,
     Embedding,
-    Head,
-    WithHead,
     as_embedder,
-    build,
     dcdetector,
-    madcluster,
 )
 from madcluster.models.dcdetector import EPSILON, discrepancies
 from madcluster.models.deepsvdd import away_from_zero
@@ -30,8 +29,15 @@ from madcluster.models.layers import TokenEmbedding, instance_normalize
 
 def make(name, head=True, n_channels=3, window=20, **options):
     torch.manual_seed(0)
+    score = options.pop("score", "head")
+    own = {key: options[key] for key in ("objective", "nu") if key in options}
     return build(
-        name, n_channels=n_channels, window=window, head=head, options=SMALL[name], **options
+        name,
+        n_channels=n_channels,
+        window=window,
+        head=partial(Head, **options) if head else None,
+        score=score,
+        options=SMALL[name] | (own if name == "deepsvdd" else {}),
     )
 
 
@@ -86,7 +92,7 @@ class Own(Embedder):
     def forward(self, x):
         return Embedding(self.weight * x, torch.tensor(3.0), parts={"own": torch.tensor(7.0)})
 
-    def undecayed(self):
+    def no_decay(self):
         return [self.weight]
 
 
@@ -110,7 +116,7 @@ def test_the_loss_of_head_and_embedder_is_their_sum_or_the_heads(replaced):
 def test_threshold_and_the_embedders_own_take_no_decay(k):
     model = WithHead(Own(), Head(3, k=k))
     expected = [model.head.theta, model.embedder.weight] if k == 1 else [model.embedder.weight]
-    assert [id(p) for p in model.undecayed()] == [id(p) for p in expected]
+    assert [id(p) for p in model.no_decay()] == [id(p) for p in expected]
 
 
 def test_the_first_center_is_the_mean_of_every_tenth_step_of_all_windows():
@@ -124,13 +130,13 @@ def test_the_first_center_is_the_mean_of_every_tenth_step_of_all_windows():
 def test_k_means_sees_a_part_of_many_embeddings_from_first_to_last(monkeypatch):
     seen = []
 
-    class Spy(madcluster.KMeans):
+    class Spy(head_module.KMeans):
         def fit(self, x):
             seen.extend(x[:, 0].tolist())
             return super().fit(x)
 
-    monkeypatch.setattr(madcluster, "KMeans", Spy)
-    monkeypatch.setattr(madcluster, "MOST", 4)
+    monkeypatch.setattr(head_module, "KMeans", Spy)
+    monkeypatch.setattr(head_module, "MOST", 4)
     Head(1, k=2).place(torch.arange(30.0)[:, None].split(3))
     assert seen == [0, 8, 14, 18, 24, 27]
 
@@ -441,16 +447,6 @@ def test_dcdetectors_game_moves_though_its_value_is_zero():
     ("arguments", "message"),
     [
         ({"embedder": "svdd"}, "embedder must be one of"),
-        ({"k": 0}, "k must be at least 1"),
-        ({"objective": "two-class"}, "objective must be"),
-        ({"threshold": 1.0}, "threshold must lie in"),
-        ({"threshold": math.nan}, "threshold must lie in"),
-        ({"nu": 0.0}, "nu must lie in"),
-        ({"nu": 1.0}, "nu must lie in"),
-        ({"threshold": 0.0}, "threshold must lie in"),
-        ({"terms": "neither"}, "terms must be one of"),
-        ({"smoothing": -0.1}, "smoothing must lie in"),
-        ({"smoothing": 0.6}, "smoothing must lie in"),
         ({"score": "best"}, "score must be one of"),
         ({"window": 37, "embedder": "dcdetector"}, "patch_sizes must divide"),
         ({"embedder": "dcdetector", "options": {"patch_sizes": [3]}}, "patch_sizes must divide"),
@@ -463,6 +459,32 @@ def test_bad_arguments(arguments, message):
     arguments = {"embedder": "deepsvdd", "n_channels": 3, "window": 20, **arguments}
     with pytest.raises(ValueError, match=message):
         build(arguments.pop("embedder"), **arguments)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"k": 0}, "k must be a positive integer"),
+        ({"k": 2.5}, "k must be a positive integer"),
+        ({"k": True}, "k must be a positive integer"),
+        ({"objective": "two-class"}, "objective must be"),
+        ({"threshold": 1.0}, "threshold must lie in"),
+        ({"threshold": math.nan}, "threshold must lie in"),
+        ({"threshold": None}, "threshold must lie in"),
+        ({"threshold": 1e-9}, "threshold must not lie so close"),
+        ({"nu": 0.0}, "nu must lie in"),
+        ({"nu": 1.0}, "nu must lie in"),
+        ({"threshold": 0.0}, "threshold must lie in"),
+        ({"terms": "neither"}, "terms must be one of"),
+        ({"guard": None}, "guard must be one of"),
+        ({"outer_log": "no"}, "outer_log must be True or False"),
+        ({"label_smoothing": -0.1}, "label_smoothing must lie in"),
+        ({"label_smoothing": 0.6}, "label_smoothing must lie in"),
+    ],
+)
+def test_bad_arguments_of_a_head(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        Head(4, **arguments)
 
 
 class Last(nn.Module):

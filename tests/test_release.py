@@ -22,8 +22,9 @@ from vus.metrics import get_metrics
 
 from madcluster import MADCluster, loss, metrics, synthetic
 from madcluster.data import entities, load
-from madcluster.models import Embedder, Embedding, Head, check_embedder
-from madcluster.release import (
+from madcluster.heads import Head, check_embedder
+from madcluster.models import Embedder, Embedding
+from madcluster.study.as_released import (
     ReleasedWiring,
     clustering_loss,
     evaluate,
@@ -208,7 +209,7 @@ def literal(model, x):
 
 
 def test_loss_gradient_and_score_are_the_released_formulas(monkeypatch):
-    monkeypatch.setattr("madcluster.release.DROPOUT", 0.0)
+    monkeypatch.setattr("madcluster.study.as_released.DROPOUT", 0.0)
     model, x = wiring().double(), batch().double()
     value, score = literal(model, x)
     own = [model.detector.tokens.conv.weight, model.center, model.threshold]
@@ -243,10 +244,10 @@ def test_the_center_starts_as_released_and_the_threshold_takes_no_decay():
     assert model.center.shape == (1, 256)
     assert model.center.var().item() == pytest.approx(2 / 256, rel=0.3)
     assert model.threshold.item() == 0.25
-    assert [p is model.threshold for p in model.undecayed()] == [True]
+    assert [p is model.threshold for p in model.no_decay()] == [True]
     assert torch.equal(model.anchors(), model.center)
     baseline = ReleasedWiring(38, window=100, head=False)
-    assert (baseline.undecayed(), baseline.anchors()) == ([], None)
+    assert (baseline.no_decay(), baseline.anchors()) == ([], None)
 
 
 def test_it_keeps_the_contract():
@@ -623,8 +624,8 @@ def test_every_difference_on_the_page_has_evidence():
 def test_every_name_of_the_package_on_the_page_exists():
     names = set(re.findall(r"`(madcluster(?:\.\w+)+)`", PAGE.read_text()))
     assert len(names) > 20
-    if find_spec("madcluster.benchmark") is None:
-        names = {name for name in names if not name.startswith("madcluster.benchmark")}
+    if find_spec("madcluster.study.benchmark") is None:
+        names = {name for name in names if not name.startswith("madcluster.study.benchmark")}
     for name in names:
         pkgutil.resolve_name(name)
 

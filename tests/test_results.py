@@ -1,13 +1,18 @@
 """Tables of the book: written whole or not at all, read by name."""
 
-import io
-import os
 import re
+from pathlib import Path
 
 import pandas as pd
 import pytest
 
-from madcluster.results import FOLDER, MissingResultError, provenance, read_result, write_result
+from madcluster.study.results import (
+    FOLDER,
+    MissingResultError,
+    provenance,
+    read_result,
+    write_result,
+)
 
 
 def test_round_trip(tmp_path):
@@ -22,12 +27,13 @@ def test_round_trip(tmp_path):
 def test_a_failed_write_leaves_the_old_table(tmp_path, monkeypatch):
     write_result(pd.DataFrame({"a": [1]}), "some", folder=tmp_path)
 
-    class Full(io.BytesIO):
-        def write(self, content):
-            raise OSError("disk full")
+    def full(path, content):
+        with path.open("wb") as file:
+            file.write(content[:1])
+        raise OSError("disk full")
 
     with monkeypatch.context() as patch:
-        patch.setattr(os, "fdopen", lambda handle, mode: os.close(handle) or Full())
+        patch.setattr(Path, "write_bytes", full)
         with pytest.raises(OSError, match="disk full"):
             write_result(pd.DataFrame({"a": [2]}), "some", folder=tmp_path)
     assert read_result("some", folder=tmp_path)["a"].tolist() == [1]

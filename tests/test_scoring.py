@@ -7,8 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from madcluster.models import Embedder, Embedding, build
-from madcluster.scoring import score, window_starts
+from madcluster.aggregation import window_starts
+from madcluster.heads import build
+from madcluster.models import Embedder, Embedding
+from madcluster.scoring import score
 
 
 class Positional(Embedder):
@@ -119,7 +121,7 @@ def test_a_series_without_channels_is_refused():
 
 
 def test_a_model_without_a_score_is_refused():
-    model = build(nn.Linear(1, 2), n_channels=1, window=5, head=False)
+    model = build(nn.Linear(1, 2), n_channels=1, window=5, head=None)
     with pytest.raises(ValueError, match="no score of its own"):
         score(model, np.zeros((20, 1), np.float32), window=5)
 

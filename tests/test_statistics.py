@@ -8,7 +8,13 @@ from hypothesis import strategies as st
 from scipy.stats import rankdata, wilcoxon
 from statsmodels.stats.multitest import multipletests
 
-from madcluster.statistics import by_data_set, compare, interval, mean_ranks, paired_differences
+from madcluster.study.statistics import (
+    by_data_set,
+    compare,
+    interval,
+    mean_ranks,
+    paired_differences,
+)
 
 
 def rows(effects, *, seeds=2, noise=0.01, seed=0):

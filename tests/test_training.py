@@ -3,13 +3,15 @@
 import math
 import random
 import sys
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from madcluster.models import Embedder, Embedding, build
+from madcluster.heads import Head, build
+from madcluster.models import Embedder, Embedding
 from madcluster.scoring import score
 from madcluster.training import (
     Batches,
@@ -33,7 +35,13 @@ def series(n=400, c=3, seed=0):
 
 def small(head=True, **options):
     torch.manual_seed(0)
-    return build("deepsvdd", n_channels=3, window=20, head=head, options={"d": 8}, **options)
+    return build(
+        "deepsvdd",
+        n_channels=3,
+        window=20,
+        head=partial(Head, **options) if head else None,
+        options={"d": 8},
+    )
 
 
 CONFIG = Config(window=20, stride=2, epochs=3, batch_size=16)
@@ -204,7 +212,7 @@ def test_the_head_trains_on_the_terms_it_is_asked_for(terms):
 
 
 def test_smoothing_is_for_training_alone():
-    hard, smooth = small().eval(), small(smoothing=0.3).eval()
+    hard, smooth = small().eval(), small(label_smoothing=0.3).eval()
     x = torch.as_tensor(series())[None, :20]
     torch.testing.assert_close(hard(x).score, smooth(x).score)
     assert hard.train()(x).loss.item() > smooth.train()(x).loss.item()
@@ -305,7 +313,7 @@ def test_a_fit_without_a_tail_goes_by_the_training_loss():
 
 
 def test_no_loss_is_refused():
-    model = build(nn.Linear(3, 4), n_channels=3, window=20, head=False)
+    model = build(nn.Linear(3, 4), n_channels=3, window=20, head=None)
     with pytest.raises(ValueError, match="no loss of its own"):
         fit(model, series(), CONFIG)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-import tempfile
 import zipfile
 from pathlib import Path, PurePosixPath
 
@@ -17,6 +16,7 @@ from madcluster.data.benchmarks import (
     nasa_labels,
     official_files,
 )
+from madcluster.files import whole_file
 from madcluster.progress import progress
 
 __all__ = ["ArchiveError", "fetch"]
@@ -164,11 +164,5 @@ def _safe_members(file: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
 def _write(target: Path, content: bytes) -> None:
     """Write a file whole or not at all."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=target.parent, suffix=".part")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        os.replace(temporary, target)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    with whole_file(target) as part:
+        part.write_bytes(content)

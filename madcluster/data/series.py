@@ -60,10 +60,19 @@ def checked_rows(x: Any, where: str, channels: tuple[str, ...] | None = None) ->
     """
     if issparse(x):
         raise ValueError(f"{where} is sparse; dense rows are needed, such as {where}.toarray()")
+    if isinstance(x, np.ma.MaskedArray):
+        # a masked value is a missing one
+        x = np.where(np.ma.getmaskarray(x), np.nan, np.asarray(x, dtype=np.float64))
+    if isinstance(x, pd.DataFrame):
+        x = _numbers(x, where)
     try:
         x = np.asarray(x)
         if np.iscomplexobj(x):
             raise ValueError("Complex data not supported")
+        if x.dtype.kind in "USmM":
+            raise ValueError(f"they are of type {x.dtype}")
+        if x.dtype.kind == "O" and any(isinstance(value, str | bytes) for value in x.flat):
+            raise ValueError("there is text among them")
         kind = np.float32 if x.dtype == np.float32 else np.float64
         frozen = x.base is None and not x.flags.writeable  # nobody can change it: no copy
         x = x.astype(kind, copy=not frozen)
@@ -88,6 +97,16 @@ def checked_rows(x: Any, where: str, channels: tuple[str, ...] | None = None) ->
         )
     x.flags.writeable = False
     return x
+
+
+def _numbers(frame: pd.DataFrame, where: str) -> np.ndarray:
+    """The values of a table whose columns hold numbers; pd.NA becomes NaN."""
+    for name, kind in frame.dtypes.items():
+        if not (pd.api.types.is_numeric_dtype(kind) or pd.api.types.is_object_dtype(kind)):
+            raise ValueError(f"{where} must be numbers: column {name!r} is of type {kind}")
+    if any(pd.api.types.is_extension_array_dtype(kind) for kind in frame.dtypes):
+        return frame.to_numpy(dtype=np.float64, na_value=np.nan)
+    return frame.to_numpy()
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Embedder", "Embedding", "PlainEmbedder", "as_embedder"]
+__all__ = ["Embedder", "Embedding", "PlainEmbedder", "as_embedder", "windows_of"]
 
 NOTHING: Mapping[str, Tensor] = MappingProxyType({})
 
@@ -67,7 +67,7 @@ class Embedder(nn.Module):
     def finish(self, batches: Iterable[Tensor]) -> None:
         """Look at the training windows after the best weights are back: what scoring needs to know."""
 
-    def undecayed(self) -> list[nn.Parameter]:
+    def no_decay(self) -> list[nn.Parameter]:
         """Parameters that take no weight decay and no decay of the learning rate."""
         return []
 
@@ -86,6 +86,11 @@ class PlainEmbedder(Embedder):
 
     def forward(self, x: Tensor) -> Embedding:
         return Embedding(self.module(x))
+
+
+def windows_of(x: Tensor, window: int, stride: int = 1) -> Tensor:
+    """Windows of a series (n c) → (b t c), a view."""
+    return x.unfold(0, window, stride).transpose(1, 2)
 
 
 def as_embedder(module: nn.Module, *, n_channels: int, window: int) -> Embedder:

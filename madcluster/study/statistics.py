@@ -30,7 +30,7 @@ def paired_differences(
 
     Parameters
     ----------
-    table : rows of `madcluster.benchmark`
+    table : rows of `madcluster.study.benchmark`
     metric : name of its column
     between : the column that tells the two apart
     pair : its two values

@@ -15,10 +15,10 @@ import math
 import os
 import platform
 import re
-import tempfile
 import time
 import traceback
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
@@ -33,13 +33,16 @@ import torch
 from joblib import Parallel, delayed, parallel_config
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 
-from madcluster import release
-from madcluster.baselines import BASELINES, Detector
+from madcluster.arguments import check_whole
 from madcluster.data import Series, entities, load, synthetic, windows
-from madcluster.detector import MADCluster
+from madcluster.detectors import BASELINES, Detector
+from madcluster.detectors.madcluster import MADCluster
+from madcluster.files import whole_file
 from madcluster.metrics import evaluate
 from madcluster.models import EMBEDDERS
-from madcluster.results import commit
+from madcluster.service.alarms import quantile_threshold
+from madcluster.study import as_released
+from madcluster.study.results import commit
 
 __all__ = [
     "DATASETS",
@@ -64,7 +67,7 @@ log = logging.getLogger(__name__)
 FORMAT = 1  # of a result file
 Protocol = Literal["honest", "release"]
 DATASETS = ("synthetic", "MSL", "SMAP", "SMD", "PSM", "PSM_excerpt")
-RELEASED = "dcdetector_released"  # the released wiring, see `madcluster.release`
+RELEASED = "dcdetector_released"  # the released wiring, see `madcluster.study.as_released`
 EMBEDDER_NAMES = (*EMBEDDERS, RELEASED, *BASELINES)
 METRICS = tuple(evaluate([0, 0, 1], [0.0, 1.0, 2.0]))
 
@@ -82,14 +85,14 @@ class Run:
     dataset, entity : str
         As `series_of` takes them.
     embedder : str
-        A Base Embedder, a baseline of `madcluster.baselines`, or "dcdetector_released".
+        A Base Embedder, a baseline of `madcluster.detectors`, or "dcdetector_released".
     head : bool
         With the MADCluster head. Baselines have none.
     seed : int
     protocol : "honest" or "release"
         "honest": one label per step, validation on the tail of train, metrics of the raw score.
         "release": one label per window at its first step, validation on the test split, range metrics
-        of thresholded scores; see `madcluster.release`.
+        of thresholded scores; see `madcluster.study.as_released`.
     variant : str
         A name for the settings, for tables.
     settings : dict
@@ -286,14 +289,14 @@ def execute(run: Run, root: str | os.PathLike[str] | None = None) -> dict[str, A
     if honest or not isinstance(detector, MADCluster):
         detector.fit(series.train)
     else:
-        detector._fit(series.train, held_out=series.test)
+        detector = detector.fit_against(series.train, series.test)
     fitted = time.process_time()
     if honest:
         scores = detector.decision_function(series.test)
         found = evaluate(series.labels, scores)
     else:
         scores = _window_scores(detector, series.test, _window(run))
-        found = release.evaluate(series.labels, scores, window=_window(run))
+        found = as_released.evaluate(series.labels, scores, window=_window(run))
     scored = time.process_time(), time.perf_counter()
     return {
         "dataset": run.dataset,
@@ -334,7 +337,9 @@ def _detector(run: Run, n_channels: int) -> Detector:
     options = settings.pop("options", None) or {}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(run.seed)
-        model = release.ReleasedWiring(n_channels, window=_window(run), head=run.head, **options)
+        model = as_released.ReleasedWiring(
+            n_channels, window=_window(run), head=run.head, **options
+        )
     return MADCluster(model, head=False, seed=run.seed, **settings)
 
 
@@ -348,7 +353,7 @@ def _window_scores(detector: Detector, x: np.ndarray, window: int) -> np.ndarray
         return windows(detector.decision_function(x)[:, None], window).mean((1, 2))
     stride = detector.stride if detector.score_stride is None else detector.score_stride
     scaled = detector.scaler_.transform(x)
-    return release.window_scores(detector.model_, scaled, window=window, stride=stride)
+    return as_released.window_scores(detector.model_, scaled, window=window, stride=stride)
 
 
 def _training(detector: Detector) -> dict[str, Any]:
@@ -367,7 +372,7 @@ def _training(detector: Detector) -> dict[str, Any]:
 
 def _f1_of_train_quantile(detector: Detector, series: Series, scores: np.ndarray) -> float | None:
     """F1 at a threshold that no label has chosen."""
-    predicted = scores > detector.threshold_
+    predicted = scores > quantile_threshold(detector.decision_scores_, detector.contamination)
     both = int((predicted & series.labels).sum())
     return _number(2 * both / (int(predicted.sum()) + int(series.labels.sum())))
 
@@ -383,15 +388,10 @@ def _write(record: dict[str, Any], path: Path) -> None:
     """Whole or not at all; a checksum tells what a full disk or a crash has left of it."""
     content = _canonical(record)
     digest = hashlib.sha256(content.encode()).hexdigest()
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".part")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(f"{digest}\n{content}\n")
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).replace(path)
-    finally:
-        Path(temporary).unlink(missing_ok=True)
+    with whole_file(path) as part, part.open("w", encoding="utf-8") as file:
+        file.write(f"{digest}\n{content}\n")
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def _read(path: Path, run: Run) -> dict[str, Any] | None:
@@ -418,10 +418,8 @@ def _read(path: Path, run: Run) -> dict[str, Any] | None:
 
 def _attempt(run: Run, root: str | os.PathLike[str] | None, source: str) -> dict[str, Any]:
     """The record of a run, also of one that fails."""
-    torch.set_num_threads(1)
-    os.environ["MADCLUSTER_PROGRESS"] = "0"
     record: dict[str, Any] = {"format": FORMAT, "run": json.loads(_canonical(asdict(run)))}
-    with warnings.catch_warnings():
+    with _alone(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a collapse is in the row
         try:
             row = execute(run, root) | {"commit": source, **_provenance()}
@@ -430,6 +428,21 @@ def _attempt(run: Run, root: str | os.PathLike[str] | None, source: str) -> dict
             last = traceback.format_exception(error)[-3:]
             text = f"{type(error).__name__}: {error}"
             return record | {"status": "failed", "error": text, "traceback": "".join(last)}
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """One thread and no progress bar; with one job that is the caller's own process, left as it was."""
+    threads, shown = torch.get_num_threads(), os.environ.get("MADCLUSTER_PROGRESS")
+    torch.set_num_threads(1)
+    os.environ["MADCLUSTER_PROGRESS"] = "0"
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+        del os.environ["MADCLUSTER_PROGRESS"]
+        if shown is not None:
+            os.environ["MADCLUSTER_PROGRESS"] = shown
 
 
 @lru_cache
@@ -449,6 +462,7 @@ def run_all(
     jobs: int = 1,
     scheduler: str | None = None,
     retry: bool = False,
+    renew: bool = False,
     root: str | os.PathLike[str] | None = None,
     report: Callable[[str], None] = log.info,
 ) -> pd.DataFrame:
@@ -467,6 +481,9 @@ def run_all(
         package and the data. Results come back here; no common disk is needed.
     retry : bool
         Do failed runs again. Otherwise they stay failed, with their error.
+    renew : bool
+        Do runs again whose file was written by another commit of the package than this. Otherwise they
+        are kept, and `report` is told how many there are and by which.
     root : folder, optional
         Where the data sets lie; see `madcluster.load`.
     report : function of a line of text
@@ -483,15 +500,24 @@ def run_all(
     ImportError
         If a scheduler is named and `distributed` is not installed.
     """
-    if not isinstance(jobs, int) or jobs < 1:
-        raise ValueError(f"jobs must be a positive integer, got {jobs!r}")
+    jobs = check_whole("jobs", jobs)
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
     todo = {run.key: run for run in runs}  # each once
+    source, others = commit(), Counter[str]()
     for key, run in list(todo.items()):
         record = _read(_path(folder, run), run)
-        if record is not None and not (retry and record["status"] == "failed"):
-            del todo[key]
+        if record is None or (retry and record["status"] == "failed"):
+            continue
+        made_by = (record.get("row") or {}).get("commit", source)
+        if made_by != source:
+            others[made_by] += 1
+            if renew:
+                continue
+        del todo[key]
+    if others and not renew:
+        by = ", ".join(f"{number} by {made_by}" for made_by, number in others.most_common())
+        report(f"kept from other code than {source}: {by}; renew=True does them again")
     if todo:
         _work(list(todo.values()), folder, jobs, scheduler, root, report)
     return collect(runs, folder)

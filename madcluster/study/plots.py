@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from madcluster.data import Series, segments
 
 if TYPE_CHECKING:  # which needs statsmodels
-    from madcluster.statistics import Ranks
+    from madcluster.study.statistics import Ranks
 
 __all__ = [
     "ANOMALY",

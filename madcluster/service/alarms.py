@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -10,18 +11,20 @@ from numpy.typing import ArrayLike
 from scipy.ndimage import grey_closing, grey_opening
 from scipy.stats import genpareto
 
+from madcluster.arguments import check_number, check_one_of, check_whole
 from madcluster.data.series import segments
 
 __all__ = [
     "Alarm",
     "Rule",
     "budget_threshold",
+    "conformal_threshold",
     "find_alarms",
     "peaks_threshold",
     "quantile_threshold",
 ]
 
-Rule = Literal["quantile", "peaks", "budget"]
+Rule = Literal["quantile", "peaks", "budget", "conformal"]
 
 
 class Alarm(NamedTuple):
@@ -44,9 +47,8 @@ def _scores(scores: ArrayLike) -> np.ndarray:
 
 
 def _check_lengths(min_length: int, join: int) -> None:
-    for name, number, least in (("min_length", min_length, 1), ("join", join, 0)):
-        if not isinstance(number, int | np.integer) or number < least:
-            raise ValueError(f"{name} must be an integer of at least {least}, got {number!r}")
+    check_whole("min_length", min_length)
+    check_whole("join", join, 0)
 
 
 def find_alarms(
@@ -101,21 +103,20 @@ def find_alarms(
     return found
 
 
-def quantile_threshold(scores: np.ndarray, contamination: float) -> float:
-    """The (1 − contamination) quantile of training scores; an alarm is a score above it.
+def quantile_threshold(scores: ArrayLike, contamination: float) -> float:
+    """The (1 − contamination) quantile of scores of normal rows; an alarm is a score above it.
 
     Raises
     ------
     ValueError
         If `contamination` is not in (0, 1).
     """
-    if not 0 < contamination < 1:
-        raise ValueError(f"contamination must lie in (0, 1), got {contamination}")
-    return float(np.quantile(scores, 1 - contamination))
+    contamination = check_number("contamination", contamination, 0, 1)
+    return float(np.quantile(np.asarray(scores), 1 - contamination))
 
 
 def peaks_threshold(
-    scores: ArrayLike, probability: float = 1e-4, *, initial: float = 0.98
+    scores: ArrayLike, probability: float = 1e-4, *, initial: float | None = None
 ) -> float:
     """The score that a normal row exceeds with a given probability, also beyond all that were seen.
 
@@ -125,11 +126,12 @@ def peaks_threshold(
     Parameters
     ----------
     scores : (n,)
-        Of normal data, such as `decision_scores_`.
+        Of normal data, such as `calibration_scores_`.
     probability : float
         In (0, 1 − initial).
-    initial : float
-        Quantile where the tail begins.
+    initial : float, optional
+        Quantile where the tail begins: 0.98, as in the paper, or so much lower that twenty scores lie
+        above it.
 
     Raises
     ------
@@ -137,6 +139,8 @@ def peaks_threshold(
         If an argument is out of its range, or fewer than ten different scores lie in the tail.
     """
     values = _scores(scores)
+    if initial is None:
+        initial = max(min(0.98, 1 - 20 / len(values)), 1e-3)
     if not 0 < initial < 1:
         raise ValueError(f"initial must lie in (0, 1), got {initial}")
     if not 0 < probability < 1 - initial:
@@ -155,6 +159,48 @@ def peaks_threshold(
     return float(start + unit * genpareto.isf(probability / share, shape, scale=scale))
 
 
+def conformal_threshold(scores: ArrayLike, probability: float = 0.05, *, block: int) -> float:
+    """The score that a block of later normal rows exceeds with at most a given probability.
+
+    Split conformal prediction on blocks: neighboring rows are not independent, blocks of them are more
+    nearly so. Of the highest scores of B blocks, the one of rank ⌈(1 − probability)(B + 1)⌉ is taken.
+
+    What is guaranteed: if the blocks of `scores` and a later normal block are exchangeable, as they are
+    where the process does not change and one block says next to nothing of another, and the detector
+    has not learned these rows, the probability that any of its rows exceeds the threshold is at most
+    `probability`, over the draw of all blocks. What is not: anything about one given stretch of data,
+    about rows that follow each other across the blocks' ends, or after a drift.
+
+    Parameters
+    ----------
+    scores : (n,)
+        Of normal rows that were not learned, such as `calibration_scores_`.
+    probability : float
+        In (0, 1).
+    block : int
+        Rows of a block, such as those of a day or a shift. Rows that do not fill one are left out, at
+        the beginning.
+
+    Raises
+    ------
+    ValueError
+        If an argument is out of its range, or there are too few blocks for that probability.
+    """
+    values = _scores(scores)
+    probability = check_number("probability", probability, 0, 1)
+    block = check_whole("block", block)
+    n = len(values) // block
+    rank = math.ceil((1 - probability) * (n + 1) - 1e-9)
+    if rank > n:
+        need = math.ceil(1 / probability - 1 - 1e-9)
+        raise ValueError(
+            f"{len(values)} rows are {n} blocks of {block}; a probability of {probability:g} needs "
+            f"{need}: give more rows, shorter blocks or a higher probability"
+        )
+    peaks = values[len(values) - n * block :].reshape(n, block).max(1)
+    return float(np.sort(peaks)[rank - 1])
+
+
 def budget_threshold(
     scores: ArrayLike,
     alarms_per_day: float,
@@ -168,7 +214,7 @@ def budget_threshold(
     Parameters
     ----------
     scores : (n,)
-        Of normal data, such as `decision_scores_`: every alarm there is a false one.
+        Of normal data, such as `calibration_scores_`: every alarm there is a false one.
     alarms_per_day : float
         False alarms that are acceptable; 0 for none.
     rows_per_day : float
@@ -219,15 +265,18 @@ def _counts(values: np.ndarray, thresholds: np.ndarray, min_length: int, join: i
     return begun - over
 
 
+RULES = {
+    "quantile": quantile_threshold,
+    "peaks": peaks_threshold,
+    "budget": budget_threshold,
+    "conformal": conformal_threshold,
+}
+
+
 def threshold_of(scores: ArrayLike, rule: Rule, **kwargs: Any) -> float:
     """A threshold by the name of its rule."""
-    if rule == "quantile":
-        return quantile_threshold(np.asarray(scores), **kwargs)
-    if rule == "peaks":
-        return peaks_threshold(scores, **kwargs)
-    if rule == "budget":
-        return budget_threshold(scores, **kwargs)
-    raise ValueError(f"rule must be one of {('quantile', 'peaks', 'budget')}, got {rule!r}")
+    check_one_of("rule", rule, tuple(RULES))
+    return RULES[rule](scores, **kwargs)  # type: ignore[operator]
 
 
 def false_alarms_per_day(

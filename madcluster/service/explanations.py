@@ -3,67 +3,83 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import Any, Literal, Protocol, Self, get_args
 
 import numpy as np
-import torch
-from torch import Tensor
 
+from madcluster.aggregation import window_starts
+from madcluster.data import Scaler
 from madcluster.data.series import Event
-from madcluster.scoring import window_starts
-
-if TYPE_CHECKING:
-    from madcluster.detector import MADCluster
 
 __all__ = ["Method", "contributions", "hit_rates", "random_hit_rates"]
 
-Method = Literal["gradient", "occlusion", "deviation"]
+Method = Literal["deviation", "occlusion", "gradient"]
 
 BATCH = 64  # windows at work at a time
 
 
+class Explained(Protocol):
+    """What an explanation knows of a detector; every `madcluster.detectors.Detector` has it."""
+
+    window: int
+    scaler_: Scaler
+    median_: np.ndarray
+    std_: np.ndarray
+
+    @property
+    def as_fitted(self) -> Self: ...
+    def checked(self, X: Any, where: str) -> np.ndarray: ...
+    def window_scores(self, z: np.ndarray, starts: np.ndarray) -> np.ndarray: ...
+    def steps_scored(self) -> int: ...
+    def input_gradients(
+        self, z: np.ndarray, starts: np.ndarray, weights: np.ndarray
+    ) -> np.ndarray: ...
+
+
 def contributions(
-    detector: MADCluster,
+    detector: Explained,
     x: np.ndarray,
     start: int,
     stop: int,
     *,
-    method: Method = "gradient",
+    method: Method = "deviation",
     stride: int | None = None,
 ) -> np.ndarray:
     """What every channel adds to the mean score of rows start … stop − 1.
 
     Parameters
     ----------
-    detector : MADCluster
+    detector : Detector
         Fitted.
     x : (m c)
         The series that holds the rows; at least a window.
     start, stop : int
         Rows of an alarm.
-    method : "gradient", "occlusion" or "deviation"
-        "occlusion": the fall of the mean score when the channel is held at its median of the train
-        split, in all windows that cover the rows. It needs c + 1 passes and no gradient.
-        "gradient": Σ_t ∂s/∂x_t · (x_t − median), a first-order guess of the same from one pass back.
+    method : "deviation", "occlusion" or "gradient"
         "deviation": the mean of ``|x − median| / σ`` over the rows. It knows nothing of the score, yet
         names SMD's known root causes more often than the other two (chapter 15).
+        "occlusion": the fall of the mean score when the channel is held at its median of the train
+        split, in all windows that cover the rows. It needs c + 1 passes and no gradient.
+        "gradient": Σ_t ∂s/∂x_t · (x_t − median), a first-order guess of the same from one pass back;
+        for networks.
     stride : int, optional
         Steps between the windows that are looked at; a tenth of a window by default.
 
     Returns
     -------
     (c,) in units of the score, or of σ. Positive: the channel makes the rows more anomalous. They need
-    not add up to the score, for channels act together.
+    not add up to the score, for channels act together. The score is that before smoothing.
 
     Raises
     ------
     ValueError
-        If the detector is not fitted, the rows do not lie in x, or the method is unknown.
+        If the detector is not fitted, the rows do not lie in x, or the method is unknown or not one of
+        this detector.
     """
     if method not in get_args(Method):
         raise ValueError(f"method must be one of {get_args(Method)}, got {method!r}")
     detector = detector.as_fitted
-    x = detector._checked(x, "x")
+    x = detector.checked(x, "x")
     if not 0 <= start < stop <= len(x):
         raise ValueError(f"rows {start} … {stop} do not lie in x, which has {len(x)}")
     window = detector.window
@@ -71,44 +87,33 @@ def contributions(
         raise ValueError(f"x has {len(x)} rows, less than a window of {window}")
     if method == "deviation":
         scaled = detector.scaler_.transform(x[start:stop])
-        return (abs(scaled - detector.usual_) / detector.spread_).mean(0, dtype=np.float64)
+        return (abs(scaled - detector.median_) / detector.std_).mean(0, dtype=np.float64)
     first, last = max(0, start - window + 1), min(len(x), stop + window - 1)
     if last - first < window:  # an alarm at the edge of a short series
         first, last = max(0, last - window), min(len(x), max(0, last - window) + window)
-    model = detector.model_
-    like = next(model.parameters())
-    rows = torch.as_tensor(detector.scaler_.transform(x[first:last])).to(like)
-    usual = torch.as_tensor(detector.usual_).to(like)  # (c,)
-    starts = window_starts(len(rows), window=window, stride=stride or max(1, window // 10))
-    step = torch.as_tensor(starts)[:, None] + torch.arange(window)  # (b t), rows of x[first:]
-    inside = ((step >= start - first) & (step < stop - first)).to(like.device)
-    step = step.to(like.device)
-    batches = list(zip(step.split(BATCH), inside.split(BATCH), strict=True))
-
-    def total_score(windows: Tensor, wanted: Tensor) -> Tensor:
-        score = model(windows).score
-        assert score is not None
-        return (score * wanted).sum()
-
-    found = torch.zeros(len(usual), dtype=torch.float64, device=like.device)
-    if method == "gradient":
-        # one batch at a time, or an alarm of a day would hold the graphs of all its windows
-        for index, wanted in batches:
-            windows = rows[index].requires_grad_()  # (b t c)
-            # cuDNN's recurrent layers have no gradient in eval mode
-            with torch.backends.cudnn.flags(enabled=False):
-                (gradient,) = torch.autograd.grad(total_score(windows, wanted), windows)
-            found += (gradient * (windows.detach() - usual)).sum((0, 1))
-        return (found / inside.sum()).cpu().numpy()
-    with torch.no_grad():
-        for index, wanted in batches:
-            windows = rows[index]
-            whole = total_score(windows, wanted)
-            for channel, value in enumerate(usual):
-                occluded = windows.clone()
-                occluded[..., channel] = value
-                found[channel] += whole - total_score(occluded, wanted)
-    return (found / inside.sum()).cpu().numpy()
+    rows = detector.scaler_.transform(x[first:last])
+    scored = detector.steps_scored()  # the last ones of a window
+    stride = min(stride or max(1, window // 10), scored)
+    starts = window_starts(len(rows), window=window, stride=stride)
+    step = starts[:, None] + np.arange(window)  # (b t), rows of x[first:]
+    inside = (step >= start - first) & (step < stop - first)
+    inside[:, : window - scored] = False
+    if not inside.any():  # the first rows of a series, which only whole windows score
+        inside = (step >= start - first) & (step < stop - first)
+    found = np.zeros(rows.shape[1])
+    # one batch at a time, or an alarm of a day would hold all its windows at once
+    for at in np.array_split(np.arange(len(starts)), -(-len(starts) // BATCH)):
+        index, wanted = starts[at], inside[at]
+        if method == "gradient":
+            slopes = detector.input_gradients(rows, index, wanted)  # (b t c)
+            found += (slopes * (rows[step[at]] - detector.median_)).sum((0, 1), dtype=np.float64)
+            continue
+        whole = (detector.window_scores(rows, index) * wanted).sum()
+        for channel, value in enumerate(detector.median_):
+            held = rows.copy()
+            held[:, channel] = value
+            found[channel] += whole - (detector.window_scores(held, index) * wanted).sum()
+    return found / inside.sum()
 
 
 def hit_rates(

@@ -7,8 +7,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from madcluster.heads.head import Head, WithHead
 from madcluster.models.base import Embedder, Embedding, as_embedder
-from madcluster.models.madcluster import Head, WithHead
 
 __all__ = ["ContractError", "check_embedder"]
 

@@ -11,6 +11,7 @@ from sklearn.cluster import KMeans
 from torch import Tensor, nn
 
 from madcluster import loss
+from madcluster.arguments import check_flag, check_number, check_one_of, check_whole
 from madcluster.models.base import Embedder, Embedding
 from madcluster.models.deepsvdd import away_from_zero
 
@@ -45,7 +46,7 @@ class Assignment(NamedTuple):
 
 
 def variance_floor(h: Tensor, start: Tensor, *, floor: float = 0.5, weight: float = 10.0) -> Tensor:
-    """λ max(0, log γ − ½ log(V / V₀)): the price of a spread below a part of that at the start.
+    """λ max(0, log γ − ½ log(V / V₀)): the penalty for less variance than a part of that at the start.
 
     Parameters
     ----------
@@ -87,8 +88,8 @@ class Head(nn.Module):
     threshold : float
         Where the learned threshold starts, in (0, 1). It is bounded: ν = sigmoid(θ), kept off the
         ends, so no step of an optimizer can carry it out of (0, 1).
-    smoothing : float
-        Label smoothing of the One-directed Adaptive loss, in [0, 1/2]; the release has 0.01. For
+    label_smoothing : float
+        Of the One-directed Adaptive loss, in [0, 1/2]; the release has 0.01. For
         training alone: the score is that of the hard label.
     terms : "both", "distance" or "cluster"
         Train on D + L, or on one of the two alone.
@@ -117,28 +118,26 @@ class Head(nn.Module):
         objective: Objective = "one-class",
         nu: float = 0.01,
         threshold: float = 0.5,
-        smoothing: float = 0.0,
+        label_smoothing: float = 0.0,
         terms: Terms = "both",
         outer_log: bool = True,
         guard: Guard = "none",
     ) -> None:
         super().__init__()
-        if k < 1:
-            raise ValueError(f"k must be at least 1, got {k}")
-        if objective not in get_args(Objective):
-            raise ValueError(f"objective must be one of {get_args(Objective)}, got {objective!r}")
+        k = check_whole("k", k)
+        check_one_of("objective", objective, get_args(Objective))
+        threshold = check_number("threshold", threshold, 0, 1)
         if not MARGIN < threshold < 1 - MARGIN:
-            raise ValueError(f"threshold must lie in (0, 1), got {threshold}")
-        if not 0 < nu < 1:
-            raise ValueError(f"nu must lie in (0, 1), got {nu}")
-        if guard not in get_args(Guard):
-            raise ValueError(f"guard must be one of {get_args(Guard)}, got {guard!r}")
-        if terms not in get_args(Terms):
-            raise ValueError(f"terms must be one of {get_args(Terms)}, got {terms!r}")
-        if not 0 <= smoothing <= 0.5:
-            raise ValueError(f"smoothing must lie in [0, 0.5], got {smoothing}")
+            raise ValueError(
+                f"threshold must not lie so close to an end of (0, 1), got {threshold}"
+            )
+        check_number("nu", nu, 0, 1)
+        check_one_of("guard", guard, get_args(Guard))
+        check_one_of("terms", terms, get_args(Terms))
+        check_flag("outer_log", outer_log)
+        check_number("label_smoothing", label_smoothing, 0, 0.5, ends="[]")
         self.d, self.k, self.objective, self.nu, self.outer_log = d, k, objective, nu, outer_log
-        self.terms, self.smoothing = terms, smoothing
+        self.terms, self.label_smoothing = terms, label_smoothing
         self.guard = guard
         self.centers = nn.Parameter(torch.randn(k, d))
         self.theta: nn.Parameter | None = None
@@ -160,21 +159,21 @@ class Head(nn.Module):
         threshold = self.threshold
         if threshold is not None:
             distance, q = loss.distance_and_cosine(h, self.centers)  # (b t)
-            smoothing = self.smoothing if self.training else 0.0
+            smoothing = self.label_smoothing if self.training else 0.0
             cluster = loss.one_directed_adaptive(q, threshold, smoothing=smoothing)
             return Assignment(distance, q.unsqueeze(-1), cluster)
         distance = loss.distance_mapping(h, self.centers).amin(-1)  # (b t)
         q = loss.student_t_assignment(h, self.centers)  # (b t k)
         return Assignment(distance, q, loss.cluster_divergence(q))
 
-    def price(self, h: Tensor) -> Tensor | None:
+    def penalty(self, h: Tensor) -> Tensor | None:
         """What the guard adds to the training loss, (); None without a guard and in eval mode."""
         if self.guard == "none" or not self.training:
             return None
         return variance_floor(h, self.start)
 
     def objective_of(self, a: Assignment) -> Tensor:
-        """The training loss of a batch, (), without the price of a guard."""
+        """The training loss of a batch, (), without the penalty of a guard."""
         distance = a.distance
         if self.objective == "soft-boundary":
             distance = loss.soft_boundary(distance, self.squared_radius, self.nu)
@@ -249,9 +248,9 @@ class WithHead(Embedder):
         parts = {"distance": a.distance.mean(), "cluster": a.cluster.mean()}
         if self.head.threshold is not None:
             parts["threshold"] = self.head.threshold
-        if (price := self.head.price(inner.h)) is not None:
-            parts["guard"] = price
-            total = total + price
+        if (penalty := self.head.penalty(inner.h)) is not None:
+            parts["guard"] = penalty
+            total = total + penalty
         if inner.loss is not None and not self.embedder.replaced_by_head:
             parts["embedder"] = inner.loss
             total = total + inner.loss
@@ -316,9 +315,9 @@ class WithHead(Embedder):
         """Embeddings of all steps of a batch, (n d), in double precision."""
         return self.embedder(x).h.flatten(0, 1).double()
 
-    def undecayed(self) -> list[nn.Parameter]:
+    def no_decay(self) -> list[nn.Parameter]:
         own = [] if self.head.theta is None else [self.head.theta]
-        return own + self.embedder.undecayed()
+        return own + self.embedder.no_decay()
 
     def anchors(self) -> Tensor:
         return self.head.centers

@@ -22,6 +22,7 @@ from madcluster.metrics._check import _binary, labels_and_scores, positive_count
 from madcluster.metrics.affiliation import _affiliation
 from madcluster.metrics.ranges import _range_auc, _vus
 from madcluster.models import DCdetector, Embedder, Embedding
+from madcluster.models.base import windows_of
 
 __all__ = ["ReleasedWiring", "clustering_loss", "evaluate", "window_labels", "window_scores"]
 
@@ -86,7 +87,7 @@ def window_scores(
     like = next(model.parameters())
     series = torch.as_tensor(np.array(x), dtype=like.dtype, device=like.device)
     means = []
-    for batch in series.unfold(0, window, stride).transpose(1, 2).split(batch_size):  # (b t c)
+    for batch in windows_of(series, window, stride).split(batch_size):  # (b t c)
         score = model(batch).score  # (b t)
         if score is None:
             raise ValueError("the embedder has no score of its own: use it with head=True")
@@ -286,7 +287,7 @@ class ReleasedWiring(Embedder):
         score = cluster.mean(1, keepdim=True) / self.window  # (b 1)
         return Embedding(h, loss, score.expand_as(cluster), parts)
 
-    def undecayed(self) -> list[nn.Parameter]:
+    def no_decay(self) -> list[nn.Parameter]:
         return [] if self.center is None else [self.threshold]
 
     def anchors(self) -> Tensor | None:

@@ -6,16 +6,19 @@ import gzip
 import os
 import platform
 import subprocess
-import tempfile
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 
 import pandas as pd
 
+from madcluster.files import whole_file
+
 __all__ = ["MissingResultError", "commit", "provenance", "read_result", "write_result"]
 
-FOLDER = Path(__file__).parents[1] / "book" / "results"
+_ABOVE = Path(__file__).resolve().parents[2]
+# the tables belong to the book, which is not installed: then those of a checkout one works in
+FOLDER = (_ABOVE if (_ABOVE / "pyproject.toml").exists() else Path.cwd()) / "book" / "results"
 
 
 class MissingResultError(FileNotFoundError):
@@ -42,16 +45,10 @@ def write_result(
     The same table always gives the same bytes.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=folder, suffix=".part")
-    try:
-        content = frame.to_csv(index=False, lineterminator="\n").encode()
-        with os.fdopen(handle, "wb") as file:
-            file.write(gzip.compress(content, mtime=0) if compress else content)
-        Path(temporary).chmod(0o644)
-        target = folder / (f"{name}.csv.gz" if compress else f"{name}.csv")
-        Path(temporary).replace(target)
-    finally:
-        Path(temporary).unlink(missing_ok=True)
+    content = frame.to_csv(index=False, lineterminator="\n").encode()
+    target = folder / (f"{name}.csv.gz" if compress else f"{name}.csv")
+    with whole_file(target) as part:
+        part.write_bytes(gzip.compress(content, mtime=0) if compress else content)
     return target
 
 
@@ -72,7 +69,7 @@ def read_result(name: str, *, folder: Path = FOLDER) -> pd.DataFrame:
 
 def commit() -> str:
     """Commit of the package's checkout, with a + where the package was changed since, or "unknown"."""
-    folder = Path(__file__).parent
+    folder = Path(__file__).parents[1]
 
     def git(*arguments: str) -> str:
         return subprocess.run(

@@ -1,0 +1,72 @@
+"""Arguments that are wrong are refused by name, before the expensive part."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+__all__ = ["check_flag", "check_number", "check_one_of", "check_whole"]
+
+
+def check_whole(name: str, value: object, least: int = 1) -> int:
+    """The integer, also from NumPy; a bool is none.
+
+    Raises
+    ------
+    ValueError
+        If it is no integer or below `least`.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
+        kind = {0: "an integer of at least 0", 1: "a positive integer"}.get(
+            least, f"at least {least}"
+        )
+        raise ValueError(f"{name} must be {kind}, got {value!r}")
+    return int(value)
+
+
+def check_number(
+    name: str, value: object, low: float, high: float = math.inf, *, ends: str = "()"
+) -> float:
+    """The number between two others, also from NumPy.
+
+    `ends` says whether these belong to what is allowed, "[" or "]", or not, "(" or ")".
+
+    Raises
+    ------
+    ValueError
+        If it is no number, or not in the interval; NaN is in none.
+    """
+    real = isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
+    if real:
+        number = float(value)  # type: ignore[arg-type]
+        above = number >= low if ends[0] == "[" else number > low
+        below = number <= high if ends[1] == "]" else number < high
+        if above and below:
+            return number
+    if high == math.inf:
+        words = {("[", 0.0): "not be negative", ("(", 0.0): "be positive"}
+        wanted = words.get((ends[0], float(low)), f"be above {low:g}")
+    else:
+        wanted = f"lie in {ends[0]}{low:g}, {high:g}{ends[1]}"
+    raise ValueError(f"{name} must {wanted}, got {value!r}")
+
+
+def check_one_of(name: str, value: object, allowed: Sequence[object]) -> None:
+    """Raise a ValueError unless the value is among those that are allowed."""
+    if not isinstance(value, str) or value not in allowed:
+        raise ValueError(f"{name} must be one of {tuple(allowed)}, got {value!r}")
+
+
+def check_flag(name: str, value: object) -> bool:
+    """The truth value, also from NumPy.
+
+    Raises
+    ------
+    ValueError
+        If it is anything else, such as the text "no", which Python counts as true.
+    """
+    if not isinstance(value, bool | np.bool_):
+        raise ValueError(f"{name} must be True or False, got {value!r}")
+    return bool(value)

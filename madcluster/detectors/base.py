@@ -1,0 +1,588 @@
+"""What every detector can do: all that needs only scores is written here, once."""
+
+from __future__ import annotations
+
+import copy
+import math
+import os
+from collections.abc import Callable, Mapping
+from functools import partial
+from itertools import pairwise
+from typing import Any, ClassVar, Self, overload
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
+from sklearn.base import BaseEstimator
+from sklearn.exceptions import NotFittedError
+from sklearn.utils.validation import validate_data
+
+from madcluster.aggregation import (
+    BATCH,
+    Aggregate,
+    Smooth,
+    aggregated,
+    check_aggregate,
+    check_smooth,
+    smoothed,
+)
+from madcluster.arguments import check_whole
+from madcluster.data import Scaler
+from madcluster.data.series import ScalerKind, checked_rows
+from madcluster.service import checkpoints
+from madcluster.service.alarms import Rule, as_frame, find_alarms, quantile_threshold, threshold_of
+from madcluster.service.checkpoints import CheckpointError
+from madcluster.service.explanations import Method, contributions
+from madcluster.service.streams import Stream
+
+__all__ = ["CheckpointError", "Detector"]
+
+KIND, FORMAT = "madcluster.detector", 3  # of a file; one with a higher number is refused
+BLOCK = 2**20  # numbers in the windows at work at a time
+BLOCKS = 5  # of the train split, left out in turn
+
+
+class Detector(BaseEstimator):
+    """Fit on normal data, score new data; **higher = more anomalous**, one score per row.
+
+    Data is an array or a DataFrame (n c). After a DataFrame with names, other DataFrames must have the
+    same columns in the same order; an array is taken in that order. Scores of a DataFrame are a
+    Series with its index.
+
+    A subclass says how to fit (`_fit`), what score a window has (`window_scores`), and which arrays
+    hold what it learned (`_state`, `_restore`); smoothing, thresholds, alarms, explanations, streams
+    and files are the same for all. `madcluster.detectors.check_detector` tries one of your own.
+
+    Parameters
+    ----------
+    scaler : "minmax", "standard" or "none"
+        Fitted on the train split.
+    aggregate : "mean", "last" or "window"
+        From windows to rows: the mean over all windows that cover a row, which looks ahead, or
+        causally; see the table of `madcluster.aggregation`.
+    smooth : int or "off"
+        Rows that a score is a mean over: those about a row for "mean", otherwise those that
+        end with it.
+    contamination : float
+        Share of rows above `threshold_`, which `predict` uses, in (0, 1).
+
+    Attributes
+    ----------
+    n_features_in_ : int
+        Channels.
+    feature_names_in_ : (c,)
+        Their names, where `fit` was given a DataFrame with columns of text.
+    median_, std_ : (c,)
+        Median and standard deviation of every scaled channel in the train split, 1 for a constant one;
+        what `explain` compares with.
+    decision_scores_ : (n,)
+        Scores of the training rows.
+    calibration_scores_ : (r,)
+        Scores of normal rows that the detector has not learned, from which thresholds are chosen.
+    calibrated_on_ : str
+        Which rows these are, in words.
+    threshold_ : float
+        The (1 − contamination) quantile of `calibration_scores_`, or what `calibrate` chose.
+    labels_ : (n,)
+        1 where a training row lies above it, else 0; the habit of PyOD.
+    """
+
+    scaler: ScalerKind = "none"
+    clip: float | None = None
+    window: int = 1  # rows that a score of its own is of
+    aggregate: Aggregate = "mean"
+    smooth: Smooth = "off"
+    contamination: float
+    _fitted: Self  # a copy with the parameters that were fitted; absent before
+
+    # which of what is learned goes into a file as it is
+    _arrays: ClassVar[tuple[str, ...]] = ()
+
+    # --- what a detector knows alone --------------------------------------------------------------
+
+    def check(self) -> None:
+        """Look at the arguments without any data.
+
+        Raises
+        ------
+        ValueError
+            If one is out of its range; the message names it.
+        """
+        Scaler(self.scaler, clip=self.clip)
+        check_aggregate(self.aggregate)
+        check_smooth(self.smooth)
+        check_whole("window", self.window)
+        quantile_threshold(np.zeros(1), self.contamination)
+
+    def _fit(self, z: np.ndarray) -> None:
+        """Learn from the scaled train split (n c)."""
+
+    def window_scores(self, z: np.ndarray, starts: np.ndarray) -> np.ndarray:
+        """Scores of windows of the scaled series.
+
+        Parameters
+        ----------
+        z : (m c)
+        starts : (b,)
+            First rows of the windows.
+
+        Returns
+        -------
+        (b t) with one score for each step, or (b 1) with one for the whole window.
+        """
+        raise TypeError(f"{type(self).__name__} must define window_scores")
+
+    def _train_scores(self, z: np.ndarray, starts: np.ndarray) -> np.ndarray:
+        """The same for windows of the split that was learned from."""
+        return self.window_scores(z, starts)
+
+    def steps_scored(self) -> int:
+        """Steps at the end of a window that its score is of: all, but for a forecast of the last."""
+        return self.window
+
+    def last_scores(self, seen: int = 0) -> tuple[int, Callable[[np.ndarray], np.ndarray]] | None:
+        """A shorter way to causal scores than window by window, if there is one.
+
+        Parameters
+        ----------
+        seen : int
+            Rows that came before the first.
+
+        Returns
+        -------
+        How many rows before it the score of a row needs, and a function of scaled rows (r + n c) → the
+        scores (n,) of the last n.
+        """
+        return None
+
+    def input_gradients(self, z: np.ndarray, starts: np.ndarray, weights: np.ndarray) -> np.ndarray:
+        """Gradient of the weighted sum of scores by the windows; weights (b t) → (b t c).
+
+        Raises
+        ------
+        ValueError
+            If the score has none.
+        """
+        raise ValueError(
+            f"the score of {type(self).__name__} has no gradient: choose method 'deviation' or "
+            f"'occlusion'"
+        )
+
+    def _stride(self) -> int:
+        """Steps between the windows that a batch is scored by."""
+        return 1
+
+    def _state(self) -> dict[str, np.ndarray]:
+        """What `_fit` learned, as arrays."""
+        return {name.strip("_"): np.asarray(getattr(self, name)) for name in self._arrays}
+
+    def _restore(self, state: Mapping[str, np.ndarray]) -> None:
+        """Take it over from a file.
+
+        Raises
+        ------
+        KeyError, TypeError, ValueError
+            If it does not fit.
+        """
+        for name in self._arrays:
+            setattr(self, name, state[name.strip("_")])
+
+    # --- fit and score ----------------------------------------------------------------------------
+
+    @property
+    def labels_(self) -> np.ndarray:
+        """1 where a training row lies above the threshold, else 0; (n,)."""
+        self._check_fitted()
+        return (self.decision_scores_ > self.threshold_).astype(int)
+
+    def fit(self, X: Any, y: Any = None) -> Self:
+        """Learn from normal data, (n c); `y` is ignored.
+
+        All or nothing: a fit that fails or is interrupted leaves the detector as it was. What is
+        changed by `set_params` afterwards counts from the next fit on, and not before.
+
+        Raises
+        ------
+        ValueError
+            If an argument is out of its range, or the data is not a table of finite numbers; the
+            message names the argument, or row and channel.
+        """
+        self.check()
+        rows = checked_rows(X, "X", _names(X))
+        fresh = self._unfitted()
+        fresh._meet(X, rows.shape[1])
+        fresh._learn(rows)
+        z = fresh.scaler_.transform(rows)
+        fresh.decision_scores_ = fresh._smoothed(fresh._scores(z, fresh._train_scores))
+        fresh.calibration_scores_, fresh.calibrated_on_ = fresh._not_learned(rows)
+        fresh.threshold_ = quantile_threshold(fresh.calibration_scores_, fresh.contamination)
+        self._adopt(fresh)
+        return self
+
+    def _meet(self, X: Any, n_channels: int) -> None:
+        """Remember number and names of the channels."""
+        names = _names(X)
+        if names is not None and len(set(names)) < len(names):
+            twice = next(name for name in names if names.count(name) > 1)
+            raise ValueError(f"X has more than one column {twice!r}")
+        validate_data(self, X, reset=True, skip_check_array=True)  # as scikit-learn has them
+        self.n_features_in_ = n_channels
+        if names is not None and not _is_counted(X):  # also where they are no text
+            self.feature_names_in_ = np.array(names, dtype=object)
+
+    def _learn(self, rows: np.ndarray) -> None:
+        """Scale the rows (n c), and learn from them."""
+        if len(rows) < self.window:
+            raise ValueError(f"X has {len(rows)} rows, less than a window of {self.window}")
+        self.scaler_ = Scaler(self.scaler, clip=self.clip).fit(rows)
+        z = self.scaler_.transform(rows)
+        self.median_ = np.median(z, axis=0)
+        self.std_ = np.where(np.ptp(z, axis=0) > 0, z.std(0, dtype=np.float64), 1.0)
+        self._fit(z)
+
+    def _not_learned(self, rows: np.ndarray) -> tuple[np.ndarray, str]:
+        """Scores of training rows by detectors that have not learned them, and which rows these are.
+
+        Blocks are left out in turn; the rest is learned as one series, so that up to window − 1 of its
+        windows are of rows that do not follow each other.
+        """
+        cuts = np.linspace(0, len(rows), BLOCKS + 1).astype(int)
+        if np.diff(cuts).min() < 2 * self.window:
+            return self.decision_scores_, (
+                f"all {len(rows)} training rows, which were learned: fewer than {2 * BLOCKS} windows"
+            )
+        parts = []
+        for start, stop in pairwise(cuts):
+            other = self._unfitted()
+            other._learn(np.delete(rows, np.s_[start:stop], axis=0))
+            parts.append(other._score(rows[start:stop]))
+        return np.concatenate(parts), (
+            f"all {len(rows)} training rows, each block of a fifth scored by a detector that learned "
+            f"the other four"
+        )
+
+    def _unfitted(self) -> Self:
+        """A copy with the same parameters, and nothing that a fit has left."""
+        fresh = copy.copy(self)
+        for name in [name for name in vars(fresh) if name == "_fitted" or _is_fitted(name)]:
+            delattr(fresh, name)
+        return fresh
+
+    def _adopt(self, fitted: Self) -> None:
+        """Take over what another has learned, in place of one's own."""
+        kept = {name: value for name, value in vars(self).items() if not _is_fitted(name)}
+        learned = {name: value for name, value in vars(fitted).items() if _is_fitted(name)}
+        self.__dict__ = {**kept, **learned, "_fitted": fitted}
+
+    @property
+    def as_fitted(self) -> Self:
+        """The detector with the parameters that were fitted, whatever `set_params` has changed since.
+
+        Raises
+        ------
+        NotFittedError
+            Before `fit`.
+        """
+        self._check_fitted()
+        fitted: Self = vars(self).get("_fitted", self)  # the copy itself has none
+        return fitted
+
+    @property
+    def channels_(self) -> tuple[str, ...]:
+        """Names of the channels, or their numbers."""
+        self._check_fitted()
+        return tuple(getattr(self, "feature_names_in_", map(str, range(self.n_features_in_))))
+
+    def checked(self, X: Any, where: str = "X") -> np.ndarray:
+        """Finite rows (m c) of the channels that were learned.
+
+        Raises
+        ------
+        ValueError
+            If they are not; the message begins with `where`.
+        NotFittedError
+            Before `fit`.
+        """
+        self._check_fitted()
+        names = _names(X)
+        if names is not None and hasattr(self, "feature_names_in_") and not _is_counted(X):
+            if isinstance(X, pd.DataFrame) and all(isinstance(name, str) for name in X.columns):
+                validate_data(self, X, reset=False, skip_check_array=True)  # in its words
+            known = tuple(self.feature_names_in_)
+            if names != known:
+                raise ValueError(f"{where} has the columns {names}, but {known} were learned")
+        rows = checked_rows(X, where, names)
+        if rows.shape[1] != self.n_features_in_:
+            raise ValueError(
+                f"{where} has {rows.shape[1]} features, but {type(self).__name__} is expecting "
+                f"{self.n_features_in_} features as input"
+            )
+        return rows
+
+    def aggregate_of(self, aggregate: Aggregate) -> Aggregate:
+        """How windows make rows: as asked, but the score of a forecast is of its last step alone."""
+        return aggregate if self.steps_scored() == self.window else "last"
+
+    def _scores(
+        self, z: np.ndarray, of_windows: Callable[[np.ndarray, np.ndarray], np.ndarray]
+    ) -> np.ndarray:
+        """Scores before smoothing; (m c) → (m,)."""
+        return aggregated(
+            partial(of_windows, z),
+            len(z),
+            window=self.window,
+            stride=1 if self.aggregate != "mean" else self._stride(),
+            aggregate=self.aggregate_of(self.aggregate),
+            batch_size=max(BATCH, BLOCK // (self.window * z.shape[1])),
+        )
+
+    def _smoothed(self, scores: np.ndarray) -> np.ndarray:
+        return smoothed(scores, self.smooth, causal=self.aggregate != "mean")
+
+    def _score(self, rows: np.ndarray) -> np.ndarray:
+        """Score a series; (m c) → (m,)."""
+        return self._smoothed(self._scores(self.scaler_.transform(rows), self.window_scores))
+
+    @overload
+    def decision_function(self, X: pd.DataFrame) -> pd.Series: ...
+    @overload
+    def decision_function(  # type: ignore[overload-cannot-match]  # pandas has no types here
+        self, X: ArrayLike
+    ) -> np.ndarray: ...
+    def decision_function(self, X: Any) -> np.ndarray | pd.Series:
+        """Score of every row; (m c) → (m,) float64.
+
+        Raises
+        ------
+        ValueError
+            As `fit`, and for other channels than those that were learned.
+        NotFittedError
+            Before `fit`.
+        """
+        rows = self.checked(X)
+        return _like(X, self.as_fitted._score(rows), "score")
+
+    def _check_fitted(self) -> None:
+        if not hasattr(self, "n_features_in_"):
+            raise NotFittedError(f"{type(self).__name__} is not fitted: call fit first")
+
+    @overload
+    def predict(self, X: pd.DataFrame) -> pd.Series: ...
+    @overload
+    def predict(  # type: ignore[overload-cannot-match]
+        self, X: ArrayLike
+    ) -> np.ndarray: ...
+    def predict(self, X: Any) -> np.ndarray | pd.Series:
+        """1 where the score is above `threshold_`, else 0; (m c) → (m,) int."""
+        rows = self.checked(X)
+        scores = self.as_fitted._score(rows)
+        return _like(X, (scores > self.threshold_).astype(int), "anomaly")
+
+    # --- in service -------------------------------------------------------------------------------
+
+    def calibrate(self, rule: Rule, **arguments: Any) -> Self:
+        """Choose `threshold_` anew from `calibration_scores_`; no label is needed.
+
+        Parameters
+        ----------
+        rule : "quantile", "peaks", "budget" or "conformal"
+            A quantile (`contamination`), the score that a normal row exceeds with a `probability`, the
+            lowest threshold within a budget of `alarms_per_day`, or the score that a block of rows
+            exceeds with a `probability`; see `madcluster.service.alarms`.
+        **arguments
+            Those of the rule.
+
+        Raises
+        ------
+        ValueError
+            If the detector is not fitted, the rule is unknown, or an argument is out of its range.
+        """
+        self._check_fitted()
+        self.threshold_ = threshold_of(self.calibration_scores_, rule, **arguments)
+        return self
+
+    def alarms(
+        self, X: Any, *, release: float | None = None, min_length: int = 1, join: int = 0
+    ) -> pd.DataFrame:
+        """Alarms above `threshold_`, one row each; see `madcluster.service.alarms.find_alarms`.
+
+        Returns
+        -------
+        Rows `start` … `stop` − 1, their number, and the row and value of the highest score; for a
+        DataFrame, `start`, `end` and `peak` are values of its index.
+        """
+        scores = self.decision_function(X)
+        found = find_alarms(
+            scores, self.threshold_, release=release, min_length=min_length, join=join
+        )
+        return as_frame(found, X.index if isinstance(X, pd.DataFrame) else None)
+
+    @overload
+    def explain(
+        self, X: pd.DataFrame, start: int, stop: int, *, method: Method = ...
+    ) -> pd.Series: ...
+    @overload
+    def explain(  # type: ignore[overload-cannot-match]
+        self, X: ArrayLike, start: int, stop: int, *, method: Method = ...
+    ) -> np.ndarray: ...
+    def explain(
+        self, X: Any, start: int, stop: int, *, method: Method = "deviation"
+    ) -> np.ndarray | pd.Series:
+        """What every channel adds to the score of some rows.
+
+        See `madcluster.service.explanations.contributions`.
+
+        Returns
+        -------
+        (c,), or a Series by the names of the columns if X is a DataFrame, the largest first.
+        """
+        found = contributions(self, X, start, stop, method=method)
+        if not isinstance(X, pd.DataFrame):
+            return found
+        return pd.Series(found, index=X.columns, name="contribution").sort_values(ascending=False)
+
+    def stream(self, *, aggregate: Aggregate | None = None) -> Stream:
+        """Score rows as they come; see `madcluster.service.streams.Stream`."""
+        return Stream(self, aggregate=aggregate)
+
+    def state(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+        """All that makes scores: parameters as plain values, and what was learned as arrays."""
+        fitted = self.as_fitted
+        arrays = {f"state.{name}": array for name, array in fitted._state().items()}
+        for name, array in fitted.scaler_.state().items():
+            arrays[f"scaler.{name}"] = np.asarray(array)
+        return {"detector": type(self).__name__, "params": fitted._params()}, arrays
+
+    def _params(self) -> dict[str, Any]:
+        """Parameters as they go into a file."""
+        params: dict[str, Any] = self.get_params(deep=False)
+        return params
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write arrays and plain JSON to one safetensors file, whole or not at all.
+
+        With them go the versions of the software, and the number and names of the channels.
+
+        Raises
+        ------
+        NotFittedError
+            Before `fit`.
+        TypeError
+            If a parameter has no form in JSON.
+        """
+        fitted = self.as_fitted
+        about, arrays = fitted.state()
+        about |= {
+            "n_features_in": self.n_features_in_,
+            "channels": list(getattr(self, "feature_names_in_", ())),
+            "threshold": self.threshold_,
+            "calibrated_on": self.calibrated_on_,
+        }
+        for name in _SCORES:
+            arrays[name.strip("_")] = getattr(self, name)
+        for name in _OF_CHANNELS:
+            arrays[name.strip("_")] = getattr(self, name)
+        checkpoints.write(path, KIND, about, arrays, version=FORMAT)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Self:
+        """Read a detector that `save` wrote; no code of the file is run.
+
+        `Detector.load` reads any, that of a class only its own.
+
+        Raises
+        ------
+        CheckpointError
+            If the file is damaged, of another kind or of a newer format.
+        FileNotFoundError
+            If there is no such file.
+        """
+        return cls._load(path, {})
+
+    @classmethod
+    def _load(cls, path: str | os.PathLike[str], given: Mapping[str, Any]) -> Self:
+        """Read a detector; `given` parameters take the place of those in the file."""
+        about, arrays = checkpoints.read(path, KIND, version=FORMAT)
+        try:
+            detector: Self = cls._class_of(path, about["detector"])._made(
+                path, about["params"], given
+            )
+            detector.check()
+            n_channels = detector.n_features_in_ = int(about["n_features_in"])
+            if channels := about.get("channels"):  # absent where there were no names
+                if not (isinstance(channels, list) and len(channels) == n_channels):
+                    raise ValueError(f"{channels} do not name {n_channels} channels")
+                detector.feature_names_in_ = np.array([str(n) for n in channels], dtype=object)
+            detector.threshold_ = float(about["threshold"])
+            detector.calibrated_on_ = str(about["calibrated_on"])
+            for name in _SCORES + _OF_CHANNELS:
+                setattr(detector, name, arrays.pop(name.strip("_")))
+            scaler = _under("scaler.", arrays)
+            detector.scaler_ = Scaler.from_state(detector.scaler, detector.clip, scaler)
+            of_channels = *(getattr(detector, n) for n in _OF_CHANNELS), *scaler.values()
+            if any(array.shape != (n_channels,) for array in of_channels):
+                raise ValueError(f"not every array is of {n_channels} channels")
+            if any(getattr(detector, n).ndim != 1 for n in _SCORES):
+                raise ValueError("its scores are not numbers one by one")
+            if detector.window > len(detector.decision_scores_):
+                raise ValueError(f"a window of {detector.window} is longer than what was learned")
+            if not math.isfinite(detector.threshold_):
+                raise ValueError(f"its threshold is {detector.threshold_}")
+            detector._restore(_under("state.", arrays))
+            least = np.zeros((detector.window, n_channels), np.float32)
+            detector.window_scores(least, np.zeros(1, int))  # arrays that do not fit show here
+        except CheckpointError:
+            raise
+        except (KeyError, IndexError, TypeError, ValueError, RuntimeError) as error:
+            raise CheckpointError(f"{path} does not describe a detector: {error}") from error
+        detector._adopt(copy.copy(detector))
+        return detector
+
+    @classmethod
+    def _made(cls, path: object, params: Mapping[str, Any], given: Mapping[str, Any]) -> Self:
+        return cls(**{**params, **given})
+
+    @classmethod
+    def _class_of(cls, path: object, name: object) -> Any:
+        """The class that a file names: this one, or any if this is the base of all."""
+        if cls is not Detector:
+            if name != cls.__name__:
+                raise CheckpointError(f"{path} holds a {name}, not a {cls.__name__}")
+            return cls
+        from madcluster.detectors import DETECTORS
+
+        found = next((each for each in DETECTORS.values() if each.__name__ == name), None)
+        if found is None:
+            raise CheckpointError(
+                f"{path} holds a {name}, which is none of the detectors here, {sorted(DETECTORS)}"
+            )
+        return found
+
+
+_SCORES = "decision_scores_", "calibration_scores_"
+_OF_CHANNELS = "median_", "std_"
+
+
+def _under(prefix: str, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    return {name.removeprefix(prefix): a for name, a in arrays.items() if name.startswith(prefix)}
+
+
+def _is_fitted(attribute: str) -> bool:
+    """Whether `fit` sets it, by the habit of scikit-learn."""
+    return attribute.endswith("_") and not attribute.startswith("_")
+
+
+def _names(X: Any) -> tuple[str, ...] | None:
+    """Of the columns, if X is a DataFrame, of pandas or of another library."""
+    columns = getattr(X, "columns", None)
+    return None if columns is None or callable(columns) else tuple(map(str, columns))
+
+
+def _is_counted(X: Any) -> bool:
+    """Whether the columns are 0, 1, 2 …, which pandas gives where nobody has named them."""
+    return isinstance(X, pd.DataFrame) and list(X.columns) == list(range(X.shape[1]))
+
+
+def _like(X: Any, values: np.ndarray, name: str) -> np.ndarray | pd.Series:
+    """With the index of X, if it is a DataFrame."""
+    return pd.Series(values, X.index, name=name) if isinstance(X, pd.DataFrame) else values

@@ -1,0 +1,349 @@
+"""MADCluster as a detector: fit on normal data, score what follows."""
+
+from __future__ import annotations
+
+import copy
+import os
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, Self, get_args
+
+import numpy as np
+import torch
+from torch import nn
+
+from madcluster import scoring
+from madcluster.aggregation import Aggregate, Smooth, window_starts
+from madcluster.arguments import check_flag, check_one_of
+from madcluster.data.series import ScalerKind
+from madcluster.detectors.base import Detector
+from madcluster.heads import Guard, Head, Objective, Score, Terms, build
+from madcluster.models.base import windows_of
+from madcluster.service.checkpoints import CheckpointError
+from madcluster.training import Config, fit, resolve_device, seeded, split_tail
+
+__all__ = ["MADCluster"]
+
+
+class MADCluster(Detector):
+    """Anomaly detector for multivariate time series (arXiv 2505.16223).
+
+    Parameters
+    ----------
+    embedder : str or nn.Module
+        A name in `madcluster.models.EMBEDDERS`, or a module (b t c) → (b t d). A module is copied:
+        fitting leaves yours as it is.
+    head : bool
+        Put the MADCluster head on the embedder; False is the embedder alone.
+    k : int
+        Clusters of the head.
+    objective : "one-class" or "soft-boundary"
+    window, stride : int
+        Length of a window and steps between training windows.
+    score_stride : int, optional
+        Steps between windows when scoring; `stride` by default.
+    epochs, batch_size, lr, patience, validation
+        See `madcluster.training.Config`.
+    scaler : "minmax", "standard" or "none"
+        Fitted on the train split.
+    clip : float, optional
+        Keep scaled values within this distance of the train range; see `madcluster.data.Scaler`.
+    score_from : "head", "distance", "cluster", "mahalanobis", "embedder" or "product"
+        See `madcluster.heads.WithHead`. Without the head it is the embedder's own.
+    nu : float
+        Fraction of training steps outside the radius; for "soft-boundary" alone.
+    threshold : float
+        Where the learned threshold ν of the head starts.
+    label_smoothing : float
+        Of the head's loss, in [0, 1/2].
+    terms : "both", "distance" or "cluster"
+        What the head trains on.
+    outer_log : bool
+        Train on the log of the head's loss, as the release does.
+    guard : "none" or "variance-floor"
+        Keep the embeddings of the head from collapsing; see `madcluster.heads.Head`.
+    aggregate, smooth, contamination
+        See `Detector`.
+    seed : int
+        On a CPU the same seed repeats a fit bit for bit.
+    device : str
+        "auto" is CUDA where present.
+    options : dict, optional
+        Further arguments of an embedder given by name, such as `{"d": 32}`.
+
+    Attributes
+    ----------
+    model_ : Embedder
+        The fitted network.
+    history_ : History
+        Its training, epoch by epoch.
+    decision_scores_, calibration_scores_, calibrated_on_, threshold_, labels_, median_, std_
+        See `Detector`. The rows that thresholds come from are the tail that the fit kept for
+        validation: its weights were not learned from them, but the best epoch was chosen by them.
+
+    Examples
+    --------
+    >>> from madcluster import MADCluster, synthetic
+    >>> series = synthetic(n_train=1000, n_test=1000, seed=0)
+    >>> detector = MADCluster(embedder="deepsvdd", epochs=1, stride=10).fit(series.train)
+    >>> detector.decision_function(series.test).shape
+    (1000,)
+    """
+
+    _held_out: np.ndarray | None = None  # rows to validate on, where the tail is not to be kept
+
+    def __init__(
+        self,
+        embedder: str | nn.Module = "deepsvdd",
+        *,
+        head: bool = True,
+        k: int = 1,
+        objective: Objective = "one-class",
+        window: int = 100,
+        stride: int = 1,
+        score_stride: int | None = None,
+        epochs: int = 5,
+        batch_size: int = 128,
+        lr: float = 1e-3,
+        lr_decay: float = 0.9,
+        weight_decay: float = 1e-5,
+        validation: float = 0.2,
+        patience: int = 5,
+        scaler: ScalerKind = "minmax",
+        clip: float | None = None,
+        score_from: Score = "head",
+        nu: float = 0.01,
+        threshold: float = 0.5,
+        label_smoothing: float = 0.0,
+        terms: Terms = "both",
+        outer_log: bool = True,
+        guard: Guard = "none",
+        aggregate: Aggregate = "mean",
+        smooth: Smooth = "off",
+        contamination: float = 0.01,
+        seed: int = 0,
+        device: str = "auto",
+        options: dict[str, Any] | None = None,
+    ) -> None:
+        self.embedder = embedder
+        self.head = head
+        self.k = k
+        self.objective = objective
+        self.window = window
+        self.stride = stride
+        self.score_stride = score_stride
+        self.epochs = epochs
+        self.batch_size = batch_size
+        self.lr = lr
+        self.lr_decay = lr_decay
+        self.weight_decay = weight_decay
+        self.validation = validation
+        self.patience = patience
+        self.scaler = scaler
+        self.clip = clip
+        self.score_from = score_from
+        self.nu = nu
+        self.threshold = threshold
+        self.label_smoothing = label_smoothing
+        self.terms = terms
+        self.outer_log = outer_log
+        self.guard = guard
+        self.aggregate = aggregate
+        self.smooth = smooth
+        self.contamination = contamination
+        self.seed = seed
+        self.device = device
+        self.options = options
+
+    def check(self) -> None:
+        """Look at the arguments without any data.
+
+        Raises
+        ------
+        ValueError
+            If one is out of its range; the message names it. The options of an embedder are looked at
+            when it is built.
+        """
+        super().check()
+        self._config()
+        check_flag("head", self.head)
+        check_one_of("score_from", self.score_from, get_args(Score))
+        with torch.device("meta"):  # no memory, and no number from the caller's random state
+            self._head()(1)
+        if self.score_stride is not None:
+            window_starts(self.window, window=self.window, stride=self.score_stride)
+
+    def _head(self) -> Callable[[int], Head]:
+        """A head for embeddings of some size."""
+        return partial(
+            Head,
+            k=self.k,
+            objective=self.objective,
+            nu=self.nu,
+            threshold=self.threshold,
+            label_smoothing=self.label_smoothing,
+            terms=self.terms,
+            outer_log=self.outer_log,
+            guard=self.guard,
+        )
+
+    def _config(self) -> Config:
+        return Config(
+            window=self.window,
+            stride=self.stride,
+            epochs=self.epochs,
+            batch_size=self.batch_size,
+            lr=self.lr,
+            lr_decay=self.lr_decay,
+            weight_decay=self.weight_decay,
+            validation=self.validation,
+            patience=self.patience,
+            seed=self.seed,
+            device=self.device,
+        )
+
+    def _build(self, embedder: str | nn.Module, n_channels: int) -> None:
+        options = dict(self.options or {})
+        if embedder == "deepsvdd":  # it has the objective of its own that the head took over
+            options = {"objective": self.objective, "nu": self.nu, **options}
+        with seeded(self.seed):  # initial weights
+            self.model_ = build(
+                embedder,
+                n_channels=n_channels,
+                window=self.window,
+                head=self._head() if self.head else None,
+                score=self.score_from,
+                options=options,
+            )
+
+    def _fit(self, z: np.ndarray) -> None:
+        held_out = None if self._held_out is None else self.scaler_.transform(self._held_out)
+        self._build(copy.deepcopy(self.embedder), z.shape[1])
+        self.history_ = fit(self.model_, z, self._config(), held_out=held_out)
+
+    def fit_against(self, X: np.ndarray, held_out: np.ndarray) -> Self:
+        """Learn from all rows of X (n c), and validate on others (m c), as the release does.
+
+        For comparison alone: the detector that it returns can score, and has no threshold.
+        """
+        fresh = self._unfitted()
+        fresh.check()
+        fresh._held_out = held_out
+        fresh._learn(X)
+        del fresh._held_out
+        fresh.n_features_in_ = X.shape[1]
+        return fresh
+
+    def _not_learned(self, rows: np.ndarray) -> tuple[np.ndarray, str]:
+        """Scores of the tail that was kept for validation."""
+        cut = split_tail(len(rows), window=self.window, fraction=self.validation, warn=False)
+        if cut == len(rows):
+            return self.decision_scores_, (
+                f"all {len(rows)} training rows, which were learned: less than two windows"
+            )
+        return self._score(rows[cut:]), (
+            f"the last {len(rows) - cut} of {len(rows)} training rows, by which the best epoch was "
+            f"chosen and nothing was learned"
+        )
+
+    def _stride(self) -> int:
+        return self.stride if self.score_stride is None else self.score_stride
+
+    def window_scores(self, z: np.ndarray, starts: np.ndarray) -> np.ndarray:
+        return scoring.window_scores(self.model_, z, starts, window=self.window)
+
+    def _scores(
+        self, z: np.ndarray, of_windows: Callable[[np.ndarray, np.ndarray], np.ndarray]
+    ) -> np.ndarray:
+        return scoring.score(
+            self.model_,
+            z,
+            window=self.window,
+            stride=self._stride() if self.aggregate == "mean" else 1,
+            aggregate=self.aggregate,
+        )
+
+    def last_scores(self, seen: int = 0) -> tuple[int, Callable[[np.ndarray], np.ndarray]] | None:
+        return scoring.last_scores(self.model_, self.n_features_in_, window=self.window)
+
+    def input_gradients(self, z: np.ndarray, starts: np.ndarray, weights: np.ndarray) -> np.ndarray:
+        like = next(self.model_.parameters())
+        rows = torch.as_tensor(z, dtype=like.dtype, device=like.device)
+        windows = windows_of(rows, self.window)[torch.as_tensor(starts, device=like.device)]
+        windows = windows.clone().requires_grad_()  # (b t c)
+        # cuDNN's recurrent layers have no gradient in eval mode
+        with torch.backends.cudnn.flags(enabled=False):
+            score = self.model_(windows).score
+            assert score is not None
+            total = (score * torch.as_tensor(weights, device=like.device)).sum()
+            (gradient,) = torch.autograd.grad(total, windows)
+        return gradient.double().cpu().numpy()
+
+    def _params(self) -> dict[str, Any]:
+        own_module = isinstance(self.embedder, nn.Module)
+        # a deep=False get_params keeps the module, which a file does not hold
+        return super()._params() | {"device": "auto"} | ({"embedder": None} if own_module else {})
+
+    def _state(self) -> dict[str, np.ndarray]:
+        return {k: v.detach().cpu().numpy() for k, v in self.model_.state_dict().items()}
+
+    def _restore(self, state: Mapping[str, np.ndarray]) -> None:
+        weights = {name: torch.as_tensor(array) for name, array in state.items()}
+        if isinstance(self.embedder, str):
+            # names and shapes first: a changed number must not ask for memory
+            with torch.device("meta"):
+                self._build(self.embedder, self.n_features_in_)
+            self.model_.load_state_dict(weights, assign=True)
+        self._build(copy.deepcopy(self.embedder), self.n_features_in_)
+        self.model_.load_state_dict(weights)
+        self.model_.to(resolve_device(self.device)).eval()
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write arrays and plain JSON to one safetensors file, whole or not at all.
+
+        With them go the versions of the software, and the number and names of the channels. A module of
+        your own is not stored, only its weights: `load` is given the module again.
+
+        Raises
+        ------
+        NotFittedError
+            Before `fit`.
+        TypeError
+            If an option has no form in JSON.
+        """
+        super().save(path)
+
+    @classmethod
+    def load(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        embedder: nn.Module | None = None,
+        device: str = "auto",
+    ) -> Self:
+        """Read a detector that `save` wrote; no code of the file is run.
+
+        Parameters
+        ----------
+        path : file
+        embedder : nn.Module, optional
+            The module that was fitted, if it was one of your own; its weights are read from the file.
+
+        Raises
+        ------
+        CheckpointError
+            If the file is damaged, of another kind or of a newer format, or does not fit `embedder`.
+        FileNotFoundError
+            If there is no such file.
+        """
+        given: dict[str, Any] = {"device": device}
+        if embedder is not None:
+            given["embedder"] = embedder
+        return cls._load(path, given)
+
+    @classmethod
+    def _made(cls, path: object, params: Mapping[str, Any], given: Mapping[str, Any]) -> Self:
+        if (params["embedder"] is None) != ("embedder" in given):
+            wants = "does not take" if "embedder" in given else "needs"
+            raise CheckpointError(f"{path} {wants} an embedder of your own")
+        return super()._made(path, params, given)

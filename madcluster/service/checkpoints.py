@@ -1,0 +1,104 @@
+"""Files of arrays and plain JSON: whole or not there, and reading one runs no code."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError
+from importlib.metadata import version as version_of
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from madcluster.files import whole_file
+
+__all__ = ["CheckpointError", "read", "write"]
+
+
+class CheckpointError(ValueError):
+    """A file is not one that this version can read."""
+
+
+def write(
+    path: str | os.PathLike[str],
+    kind: str,
+    about: Mapping[str, Any],
+    arrays: Mapping[str, np.ndarray],
+    *,
+    version: int,
+) -> None:
+    """Write a safetensors file, whole or not at all; see `madcluster.files.whole_file`.
+
+    Parameters
+    ----------
+    path : file, replaced if it is there
+    kind : what the file holds; `read` must ask for the same.
+    about : plain JSON that describes the arrays; NumPy's scalars are written as numbers
+    arrays : by name
+    version : of the layout of `about` and `arrays`
+
+    Raises
+    ------
+    TypeError
+        If `about` holds something that JSON has no form for.
+    """
+    versions = {}
+    for name in ("madcluster", "numpy", "torch"):
+        try:
+            versions[name] = version_of(name)
+        except PackageNotFoundError:  # a detector without a network needs no torch
+            continue
+    header = json.dumps({"format": version, "versions": versions, **about}, default=_plain)
+    stored = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    with whole_file(path) as part:
+        save_file(stored, part, metadata={kind: header})
+
+
+def _plain(value: object) -> Any:
+    if isinstance(value, np.generic):
+        return value.item()
+    raise TypeError(f"{value!r} of type {type(value).__name__} cannot be saved as JSON")
+
+
+def read(
+    path: str | os.PathLike[str], kind: str, *, version: int
+) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """What `write` was given as `about`, with "format" and "versions", and the arrays.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    CheckpointError
+        If it is damaged, of another kind, of a format above `version`, or holds a NaN or an infinity.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"there is no file {path}")
+    try:
+        with safe_open(path, framework="numpy") as file:
+            about = json.loads((file.metadata() or {})[kind])
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, KeyError, ValueError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"{path} is not a whole file of kind {kind!r}: {error}") from error
+    found = about.get("format") if isinstance(about, dict) else None
+    if not isinstance(found, int):
+        raise CheckpointError(f"{path} does not say which format it has")
+    if found > version:
+        raise CheckpointError(
+            f"{path} has format {found}, written with {_words(about.get('versions'))}; "
+            f"this is madcluster {version_of('madcluster')}, which reads formats up to {version}"
+        )
+    for name, array in arrays.items():
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            raise CheckpointError(f"{path} holds {name}, which is not finite everywhere")
+    return about, arrays
+
+
+def _words(versions: Any) -> str:
+    if not isinstance(versions, dict) or not versions:
+        return "unknown versions"
+    return ", ".join(f"{name} {number}" for name, number in versions.items())
