@@ -1,0 +1,89 @@
+"""Tables that people bring: columns of another kind, order or name are never scored silently wrong."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from madcluster.detectors import PCAError
+
+RNG = np.random.default_rng(0)
+VALUES = RNG.normal(size=(200, 3)) * [1, 10, 100]
+
+
+def frame(columns=("a", "b", "c")):
+    return pd.DataFrame(VALUES, columns=columns)
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [
+        ["a", "b", "c"],
+        [3, 1, 2],
+        pd.MultiIndex.from_tuples([("x", "a"), ("x", "b"), ("y", "a")]),
+    ],
+    ids=["text", "integers", "levels"],
+)
+def test_columns_in_another_order_are_refused(columns):
+    known = frame(columns)
+    detector = PCAError(n_components=1).fit(known)
+    scores = detector.decision_function(known)
+    np.testing.assert_array_equal(scores, detector.decision_function(VALUES))
+    moved = known.iloc[:, [1, 0, 2]]
+    with pytest.raises(ValueError, match=r"names should match|were learned"):
+        detector.decision_function(moved)
+
+
+def test_columns_that_nobody_named_are_taken_in_their_order():
+    detector = PCAError(n_components=1).fit(pd.DataFrame(VALUES))
+    np.testing.assert_array_equal(
+        detector.decision_function(pd.DataFrame(VALUES)), detector.decision_function(VALUES)
+    )
+
+
+def test_a_name_twice_is_refused_before_training(monkeypatch):
+    monkeypatch.setattr(PCAError, "_learn", lambda self, rows: 1 / 0)
+    with pytest.raises(ValueError, match="more than one column 'a'"):
+        PCAError().fit(frame(["a", "b", "a"]))
+
+
+def test_names_of_two_types_are_refused_before_training(monkeypatch):
+    monkeypatch.setattr(PCAError, "_learn", lambda self, rows: 1 / 0)
+    with pytest.raises(TypeError, match="names"):
+        PCAError().fit(frame(["a", 1, "c"]))
+
+
+@pytest.mark.parametrize(
+    ("column", "message"),
+    [
+        (pd.Series(["1.5"] * 200), "column 'b' is of type|text among them"),
+        (pd.Series(["x"] * 200, dtype="category"), "column 'b' is of type category"),
+        (pd.date_range("2024", periods=200), "column 'b' is of type datetime64"),
+        (pd.Series([1, pd.NA] * 100, dtype="Int64"), "NaN in row 1, channel b"),
+        (pd.Series([1.0, None] * 100, dtype=object), "NaN in row 1, channel b"),
+    ],
+    ids=["text", "category", "time", "missing", "None"],
+)
+def test_what_is_no_number_is_named(column, message):
+    with pytest.raises(ValueError, match=message):
+        PCAError().fit(frame().assign(b=np.asarray(column) if column is None else column))
+
+
+def test_whole_numbers_that_may_be_missing_are_numbers():
+    whole = frame().round().astype("Int64")
+    expected = PCAError(n_components=1).fit(whole.astype(float)).decision_scores_
+    np.testing.assert_array_equal(PCAError(n_components=1).fit(whole).decision_scores_, expected)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (np.array([["1", "2"]] * 200), "must be numbers"),
+        (np.full((200, 2), np.datetime64("2024")), "must be numbers"),
+        (np.array([[1.0, "2"]] * 200, dtype=object), "text among them"),
+        (np.ma.masked_greater(VALUES, 150.0), r"NaN in row \d+, channel 2"),
+    ],
+    ids=["text", "time", "objects", "masked"],
+)
+def test_arrays_of_something_else_are_refused(values, message):
+    with pytest.raises(ValueError, match=message):
+        PCAError().fit(values)
