@@ -127,6 +127,7 @@ def seeded(seed: int, device: torch.device | None = None) -> Iterator[None]:
     device : torch.device, optional
         Where the numbers are drawn beside the CPU. Generators of other devices are not touched.
     """
+    seed = check_whole("seed", seed, 0)
     cuda = [device] if device is not None and device.type == "cuda" else []
     with _ONE_AT_A_TIME, torch.random.fork_rng(devices=cuda):
         torch.default_generator.manual_seed(seed)

@@ -1,0 +1,107 @@
+"""Wrong arguments are named, NumPy's numbers are numbers."""
+
+import math
+
+import numpy as np
+import pytest
+
+from madcluster import MADCluster
+from madcluster.arguments import check_flag, check_number, check_one_of, check_whole
+
+
+@pytest.mark.parametrize("value", [3, np.int64(3), np.uint8(3)])
+def test_whole_numbers(value):
+    found = check_whole("n", value)
+    assert (found, type(found)) == (3, int)
+
+
+@pytest.mark.parametrize("value", [0, -1, 2.0, True, None, "3", math.nan])
+def test_what_is_no_whole_number(value):
+    with pytest.raises(ValueError, match="n must be a positive integer, got"):
+        check_whole("n", value)
+
+
+def test_the_least_is_named():
+    assert check_whole("n", 0, 0) == 0
+    with pytest.raises(ValueError, match="n must be an integer of at least 0"):
+        check_whole("n", -1, 0)
+    with pytest.raises(ValueError, match="n must be at least 2, got 1"):
+        check_whole("n", 1, 2)
+
+
+@pytest.mark.parametrize("value", [0.5, 0, 1, np.float32(0.25), np.int64(1)])
+def test_numbers(value):
+    found = check_number("x", value, 0, 1, ends="[]")
+    assert (found, type(found)) == (float(value), float)
+
+
+@pytest.mark.parametrize(
+    ("value", "low", "high", "ends", "message"),
+    [
+        (0, 0, 1, "()", r"x must lie in \(0, 1\), got 0"),
+        (1, 0, 1, "[)", r"x must lie in \[0, 1\), got 1"),
+        (math.nan, 0, 1, "[]", r"x must lie in \[0, 1\], got nan"),
+        (0, 0, math.inf, "()", "x must be positive, got 0"),
+        (-1, 0, math.inf, "[)", "x must not be negative, got -1"),
+        (math.inf, 0, math.inf, "()", "x must be positive, got inf"),
+        (2, 3, math.inf, "()", "x must be above 3, got 2"),
+        (True, 0, 2, "()", "got True"),
+        (None, 0, 2, "()", "got None"),
+        ("1", 0, 2, "()", "got '1'"),
+    ],
+)
+def test_what_is_no_number_there(value, low, high, ends, message):
+    with pytest.raises(ValueError, match=message):
+        check_number("x", value, low, high, ends=ends)
+
+
+def test_names_and_flags():
+    check_one_of("way", "a", ("a", "b"))
+    for value in ("c", None, 1, ["a"]):
+        with pytest.raises(ValueError, match="way must be one of"):
+            check_one_of("way", value, ("a", "b"))
+    assert check_flag("f", np.bool_(True)) is True
+    for value in ("no", 0, 1, None):
+        with pytest.raises(ValueError, match="f must be True or False"):
+            check_flag("f", value)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "name"),
+    [
+        ({"head": "no"}, "head"),
+        ({"k": 2.5}, "k"),
+        ({"window": None}, "window"),
+        ({"epochs": True}, "epochs"),
+        ({"lr": "fast"}, "lr"),
+        ({"lr": np.inf}, "lr"),
+        ({"smooth": 0}, "smooth"),
+        ({"seed": -1}, "seed"),
+        ({"contamination": None}, "contamination"),
+        ({"score_from": None}, "score_from"),
+        ({"outer_log": 1}, "outer_log"),
+        ({"device": 0}, "device"),
+    ],
+    ids=str,
+)
+def test_a_detector_names_what_is_wrong(arguments, name):
+    with pytest.raises(ValueError, match=rf"^{name} must"):
+        MADCluster(**arguments).check()
+
+
+def test_numbers_of_numpy_are_trained_with_and_saved(tmp_path):
+    x = np.random.default_rng(0).normal(size=(300, 2))
+    detector = MADCluster(
+        window=np.int64(20),
+        stride=np.int32(10),
+        epochs=np.int64(1),
+        lr=np.float32(1e-3),
+        head=np.bool_(True),
+        k=np.int64(1),
+        seed=np.int64(3),
+        smooth=np.int64(2),
+        options={"d": np.int64(4)},
+    ).fit(x)
+    detector.save(tmp_path / "file")
+    again = MADCluster.load(tmp_path / "file")
+    np.testing.assert_array_equal(again.decision_function(x), detector.decision_function(x))
