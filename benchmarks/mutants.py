@@ -55,14 +55,14 @@ FILES = {
     "loss": ["loss"],
     "head": ["heads.head"],
     "training": ["training"],
-    "scoring": ["scoring"],
+    "scoring": ["scoring", "aggregation"],
     "metrics": [f"metrics{n}" for n in ("", "._check", ".affiliation", ".pointwise", ".ranges")],
 }
 TESTS = {
     "loss": ["tests/test_loss.py", "madcluster/loss.py"],
     "head": ["tests/test_guard.py", "tests/test_models.py", "tests/test_training.py"],
     "training": ["tests/test_training.py", "tests/test_diagnostics.py"],
-    "scoring": ["tests/test_scoring.py", "tests/test_training.py"],
+    "scoring": [f"tests/test_{n}.py" for n in ("scoring", "aggregation", "training")],
     "metrics": [*(f"tests/test_metrics_{n}.py" for n in ("oracles", "pointwise", "pitfalls"))],
 }
 TESTS["metrics"].append("madcluster/metrics")
