@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import gzip
+import hashlib
 import http.server
 import io
 import json
@@ -28,6 +29,8 @@ from typing import BinaryIO
 import pandas as pd
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, ConsoleMessage, Page, Request, Response, sync_playwright
+
+from madcluster.files import whole_file
 
 HTML = Path(__file__).resolve().parents[1] / "_build" / "html"
 CHROMIUM = shutil.which("chromium")
@@ -168,6 +171,28 @@ class Visit:
         ]
 
 
+REFERENCE = re.compile(r'(?:src|href)="([^"#?]+)')
+
+
+def fingerprints(folder: Path, names: list[str]) -> dict[str, str]:
+    """Page → a hash of all that its measurements depend on: its files, and this one."""
+    own = hashlib.sha256(Path(__file__).read_bytes())
+    for path in sorted((folder / "_static").rglob("*")):
+        if path.is_file():
+            own.update(path.read_bytes())
+    found = {}
+    for name in names:
+        page = folder / name
+        of_page = own.copy()
+        of_page.update(page.read_bytes())
+        for reference in sorted(set(REFERENCE.findall(page.read_text(encoding="utf-8")))):
+            target = (page.parent / reference).resolve()
+            if target.suffix != ".html" and target.is_file() and folder in target.parents:
+                of_page.update(target.read_bytes())
+        found[name] = of_page.hexdigest()
+    return found
+
+
 def measure(folder: Path, names: list[str]) -> list[dict[str, object]]:
     """What there is to say of some pages, in each theme."""
     rows: list[dict[str, object]] = []
@@ -195,11 +220,19 @@ def measure(folder: Path, names: list[str]) -> list[dict[str, object]]:
     return rows
 
 
-def audit(folder: Path, jobs: int) -> list[dict[str, object]]:
+def audit(
+    folder: Path, jobs: int, before: list[dict[str, object]] | None = None
+) -> list[dict[str, object]]:
+    """Rows of all pages; those of `before` are kept for pages that have not changed."""
     names = pages(folder)
+    keys = fingerprints(folder, names)
+    rows = [row for row in before or [] if keys.get(str(row["page"])) == row.get("key")]
+    kept = {row["page"] for row in rows}
+    todo = [name for name in names if name not in kept]
+    print(f"{len(kept)} of {len(names)} pages are as they were measured")
     with ProcessPoolExecutor(jobs) as pool:
-        parts = pool.map(measure, [folder] * jobs, [names[i::jobs] for i in range(jobs)])
-        rows = [row for part in parts for row in part]
+        parts = pool.map(measure, [folder] * jobs, [todo[i::jobs] for i in range(jobs)])
+        rows += [{**row, "key": keys[str(row["page"])]} for part in parts for row in part]
     return sorted(rows, key=lambda row: (names.index(row["page"]), row["theme"]))
 
 
@@ -234,8 +267,11 @@ def main() -> None:
     if CHROMIUM is None:
         table = "<p>There was no chromium where this book was built, so nothing was measured.</p>"
     else:
-        rows = audit(folder, jobs=min(2, os.cpu_count() or 1))
-        (folder.parent / "audit.json").write_text(json.dumps(rows, indent=1))
+        record = folder.parent / "audit.json"
+        before = json.loads(record.read_text()) if record.exists() else []
+        rows = audit(folder, min(2, os.cpu_count() or 1), before)
+        with whole_file(record) as part:
+            part.write_text(json.dumps(rows, indent=1))
         found = as_table(rows)
         print(found.to_string())
         for (impact, rule, place), n in Counter(

@@ -195,7 +195,7 @@ class Kept:
             found = json.loads(record.read_text())
             if found.pop("key") != key:
                 return None
-            shutil.copy(notebook, target)
+            shutil.copy2(notebook, target)  # as old as it is: Sphinx reads what is newer
         except (OSError, ValueError, KeyError, TypeError):
             return None
         return Execution(**{**found, "kept": True})
@@ -204,7 +204,7 @@ class Kept:
         self.folder.mkdir(parents=True, exist_ok=True)
         record, notebook = self.folder / f"{done.name}.json", self.folder / done.name
         record.unlink(missing_ok=True)
-        shutil.copy(target, notebook)
+        shutil.copy2(target, notebook)
         with whole_file(record) as part:
             part.write_text(json.dumps({**vars(done), "key": key}))
 
