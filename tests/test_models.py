@@ -519,3 +519,17 @@ def test_product_needs_an_own_score():
 def test_dcdetector_refuses_another_window():
     with pytest.raises(ValueError, match="windows of 20"):
         make("dcdetector", head=False)(batch(t=30))
+
+
+def test_a_threshold_at_the_very_end_is_refused():
+    for threshold in (head_module.MARGIN, 1 - head_module.MARGIN):
+        with pytest.raises(ValueError, match="must not lie so close"):
+            Head(4, threshold=threshold)
+
+
+def test_finishing_a_head_finishes_its_embedder(monkeypatch):
+    model, seen = make("deepsvdd"), []
+    monkeypatch.setattr(model.embedder, "finish", seen.append)
+    batches = [batch()]
+    model.finish(batches)
+    assert seen == [batches]

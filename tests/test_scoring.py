@@ -10,7 +10,7 @@ from torch import nn
 from madcluster.aggregation import window_starts
 from madcluster.heads import build
 from madcluster.models import Embedder, Embedding
-from madcluster.scoring import score
+from madcluster.scoring import last_scores, score
 
 
 class Positional(Embedder):
@@ -135,3 +135,29 @@ def test_causal_scores_in_one_pass_are_those_of_single_windows(monkeypatch):
     np.testing.assert_allclose(score(model, x, window=20, aggregate="last"), in_blocks, rtol=1e-4)
     monkeypatch.setattr(type(model), "last_steps", lambda self: None)
     np.testing.assert_allclose(score(model, x, window=20, aggregate="last"), in_blocks, rtol=1e-4)
+
+
+class Shortcut(Embedder):
+    """Scores rows by their first channel, and notes whether gradients are kept."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight, self.d, self.kept = nn.Parameter(torch.ones(())), 1, []
+
+    def forward(self, x):
+        self.kept.append(torch.is_grad_enabled())
+        return Embedding(x, score=x[..., 0])
+
+    def last_steps(self):
+        return lambda rows: self(rows[None])
+
+
+def test_the_shortcut_keeps_no_gradients():
+    model = Shortcut()
+    found = last_scores(model, 2, window=5)
+    assert found is not None
+    reach, scores = found
+    assert reach == 0
+    rows = np.random.default_rng(0).normal(size=(7, 2)).astype(np.float32)
+    np.testing.assert_array_equal(scores(rows), rows[:, 0])
+    assert not any(model.kept)

@@ -442,3 +442,34 @@ def test_flushing_that_was_on_stays_on():
     finally:
         torch.set_flush_denormal(False)
     assert not flushing()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"seed": -1}, "seed must be an integer of at least 0"),
+        ({"seed": 1.5}, "seed must be an integer of at least 0"),
+        ({"device": 5}, "device must be 'auto', 'cpu' or 'cuda', got 5"),
+    ],
+)
+def test_a_seed_and_a_device_are_looked_at(changes, message):
+    with pytest.raises(ValueError, match=message):
+        Config(window=20, **changes)
+
+
+class Recording(Embedder):
+    """Notes whether gradients are kept, in training and out of it."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight, self.d, self.kept = nn.Parameter(torch.ones(())), 1, {}
+
+    def forward(self, x):
+        self.kept.setdefault(self.training, set()).add(torch.is_grad_enabled())
+        return Embedding(self.weight * x[..., :1], (self.weight * x).mean(), x[..., 0])
+
+
+def test_gradients_are_kept_in_training_alone():
+    model = Recording()
+    fit(model, series(), Config(window=20, epochs=1))
+    assert model.kept == {True: {True}, False: {False}}
