@@ -350,7 +350,7 @@ def known() -> tuple[dict[str, dict], set[tuple[str, str, str]]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("parts", nargs="*", default=list(FILES), help=", ".join(FILES))
-    parser.add_argument("--most", type=int, default=40, help="mutants of a part")
+    parser.add_argument("--most", type=int, default=24, help="mutants of a part")
     parser.add_argument("--again", action="store_true", help="judge anew those that survived")
     parser.add_argument("--show", action="store_true", help="judge none, print those that survived")
     arguments = parser.parse_args()
