@@ -5,16 +5,24 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.spatial.distance import mahalanobis
+from sklearn.covariance import oas
+from sklearn.ensemble import IsolationForest as SklearnForest
 from sklearn.metrics import auc, average_precision_score, precision_recall_curve
 
 from madcluster import synthetic
 from madcluster.detectors import (
     DETECTORS,
+    IsolationForest,
+    KMeansAD,
     L2Norm,
+    LargestDeviation,
+    LinearAutoregression,
     Mahalanobis,
+    MovingVariance,
     NearestNeighbor,
     PCAError,
     RandomScore,
+    SquaredDifference,
 )
 from madcluster.study.benchmark import entities_of, series_of
 
@@ -170,3 +178,103 @@ def test_a_failed_refit_leaves_a_baseline_as_it_was(series, name, monkeypatch):
         with pytest.raises(ZeroDivisionError):
             detector.fit(series.train[:500])
     assert np.array_equal(detector.decision_function(series.test), expected)
+
+
+# --- against their definitions, row by row --------------------------------------------------------
+
+RNG = np.random.default_rng(1)
+TRAIN, TEST = RNG.normal(size=(300, 3)), 1.5 * RNG.normal(size=(60, 3))
+
+
+def vectors(x, window):
+    return np.array([x[i : i + window].ravel() for i in range(len(x) - window + 1)])
+
+
+def spread(of_windows, window):
+    """Mean over the windows that cover a row."""
+    n = len(of_windows) + window - 1
+    covering = ([*range(max(0, i - window + 1), min(i, len(of_windows) - 1) + 1)] for i in range(n))
+    return [np.mean([of_windows[j] for j in windows]) for windows in covering]
+
+
+def test_deviation_difference_and_variance_by_hand():
+    found = LargestDeviation().fit(TRAIN).decision_function(TEST)
+    z = (TEST - TRAIN.mean(0)) / TRAIN.std(0)
+    np.testing.assert_allclose(found, abs(z).max(1), rtol=1e-5)
+    steps = (np.diff(z, axis=0) ** 2).sum(1)
+    found = SquaredDifference().fit(TRAIN).decision_function(TEST)
+    np.testing.assert_allclose(found, np.append(steps[0], steps), rtol=1e-4)
+    variances = [z[i : i + 5].var(0).sum() for i in range(len(z) - 4)]
+    found = MovingVariance(window=5).fit(TRAIN).decision_function(TEST)
+    np.testing.assert_allclose(found, spread(variances, 5), rtol=1e-4)
+
+
+def test_k_means_by_hand():
+    detector = KMeansAD(window=4, n_clusters=3, scaler="none").fit(TRAIN)
+    gaps = np.linalg.norm(vectors(TEST, 4)[:, None] - detector.centers_[None], axis=2).min(1)
+    np.testing.assert_allclose(detector.decision_function(TEST), spread(gaps, 4), rtol=1e-5)
+    known = vectors(TRAIN, 4)
+    nearest = np.linalg.norm(known[:, None] - detector.centers_[None], axis=2).argmin(1)
+    means = [known[nearest == k].mean(0) for k in range(3)]
+    np.testing.assert_allclose(detector.centers_, means, atol=0.05)  # where Lloyd's steps end
+
+
+def test_an_isolation_forest_is_that_of_scikit_learn():
+    for sample in (16, 256, 10_000):
+        detector = IsolationForest(n_trees=20, sample=sample, scaler="none").fit(TRAIN)
+        theirs = SklearnForest(n_estimators=20, max_samples=min(sample, len(TRAIN)), random_state=0)
+        expected = -theirs.fit(TRAIN.astype(np.float32)).score_samples(TEST.astype(np.float32))
+        np.testing.assert_allclose(detector.decision_function(TEST), expected, rtol=1e-9)
+
+
+def test_shrinkage_is_that_of_scikit_learn():
+    few = TRAIN[:20]  # 16 windows for 15 numbers
+    detector = Mahalanobis(window=5, covariance="oas", scaler="none").fit(few)
+    known, new = vectors(few, 5), vectors(TEST, 5)
+    covariance, share = oas(known)
+    assert 0.1 < share < 1
+    gaps = new - known.mean(0)
+    expected = np.einsum("nd,de,ne->n", gaps, np.linalg.inv(covariance), gaps)
+    np.testing.assert_allclose(detector.decision_function(TEST), spread(expected, 5), rtol=1e-3)
+    learned = Mahalanobis(window=5, scaler="none").fit(few)
+    # without it, rows that were learned seem far more usual than others
+    gap = [
+        np.mean(d.decision_function(TEST)) / d.decision_scores_.mean() for d in (detector, learned)
+    ]
+    assert gap[0] < gap[1]
+
+
+def test_an_autoregression_by_hand():
+    rng = np.random.default_rng(0)
+    x = np.zeros((900, 2))
+    for t in range(1, len(x)):
+        x[t] = x[t - 1] @ [[0.7, 0.2], [-0.3, 0.5]] + 0.1 * rng.normal(size=2)
+    train, test = x[:600], x[600:]
+    detector = LinearAutoregression(window=3, alpha=1e-9, scaler="none").fit(train)
+
+    def split(rows):
+        past = np.c_[rows[:-2], rows[1:-1], np.ones(len(rows) - 2)]
+        return past, rows[2:]
+
+    past, now = split(train)
+    weights = np.linalg.lstsq(past, now, rcond=None)[0]
+    residuals = now - past @ weights
+    inverse = np.linalg.inv(residuals.T @ residuals / len(residuals))
+    later, new = split(test)
+    gaps = new - later @ weights
+    expected = np.einsum("nd,de,ne->n", gaps, inverse, gaps)
+    found = detector.decision_function(test)
+    np.testing.assert_allclose(found[2:], expected, rtol=1e-3)
+    np.testing.assert_array_equal(found[:2], found[2])  # no window ends there
+    assert expected.mean() == pytest.approx(
+        2, rel=0.2
+    )  # a row like those of train, in two channels
+    np.testing.assert_allclose(detector.coefficients_[2:4], [[0.7, 0.2], [-0.3, 0.5]], atol=0.1)
+
+
+def test_the_penalty_is_chosen_by_what_forecasts_best():
+    rng = np.random.default_rng(0)
+    noise = rng.normal(size=(150, 12))  # nothing to forecast: the largest is best
+    coefficients = LinearAutoregression(window=8).fit(noise).coefficients_
+    free = LinearAutoregression(window=8, alpha=1e-4).fit(noise).coefficients_
+    assert abs(coefficients[:-1]).max() < 0.2 * abs(free[:-1]).max()
