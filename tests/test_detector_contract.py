@@ -2,7 +2,9 @@
 
 import numpy as np
 import pytest
+import torch
 from small import SMALL
+from torch import nn
 
 from madcluster import MADCluster
 from madcluster.detectors import (
@@ -48,6 +50,25 @@ def network(name, **arguments):
 )
 def test_with_another_head(arguments):
     check_detector(network("deepsvdd", **arguments))
+
+
+class Recurrent(nn.Module):
+    """A network of one's own, for any number of channels."""
+
+    def __init__(self, double=False):
+        super().__init__()
+        self.layer = nn.LSTM(1, 6, batch_first=True)
+        if double:
+            self.double()
+
+    def forward(self, x):
+        return self.layer(x.mean(-1, keepdim=True))[0]
+
+
+@pytest.mark.parametrize("double", [False, True], ids=["float32", "float64"])
+def test_with_a_network_of_ones_own(double):
+    torch.manual_seed(0)
+    check_detector(MADCluster(Recurrent(double), window=20, stride=10, epochs=1, batch_size=32))
 
 
 def test_one_channel_is_enough():

@@ -6,6 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from sklearn.base import clone
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import check_estimator
 
 from madcluster import MADCluster, synthetic
@@ -86,3 +89,19 @@ def test_parameters_can_be_read_set_and_cloned():
     assert clone(detector).get_params() == detector.get_params()
     with pytest.raises(ValueError, match="Invalid parameter 'epoch'"):
         detector.set_params(epoch=3)
+
+
+def test_a_search_over_settings_and_a_pipeline_run():
+    series = synthetic(n_train=400, n_test=400, n_channels=3, per_kind=1, seed=0)
+
+    def usual(detector, x, y=None):
+        return -float(np.mean(detector.decision_function(x)))
+
+    for detector, grid in (
+        (PCAError(), {"n_components": [1, 2]}),
+        (MADCluster(window=20, stride=10, epochs=1), {"score_from": ["head", "distance"]}),
+    ):
+        search = GridSearchCV(detector, grid, scoring=usual, cv=2, error_score="raise")
+        assert np.isfinite(search.fit(series.train).cv_results_["mean_test_score"]).all()
+        steps = Pipeline([("scale", StandardScaler()), ("detect", clone(detector))])
+        assert steps.fit(series.train).decision_function(series.test).shape == (400,)

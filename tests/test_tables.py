@@ -33,6 +33,32 @@ def test_columns_in_another_order_are_refused(columns):
         detector.decision_function(moved)
 
 
+class Foreign:
+    """A table of another library, as far as one looks at it: names, a shape, and an array."""
+
+    def __init__(self, values, columns):
+        self.values, self.columns, self.shape = values, columns, values.shape
+
+    def __len__(self):
+        return len(self.values)
+
+    def __array__(self, dtype=None, copy=None):
+        return np.asarray(self.values, dtype)
+
+
+def test_a_table_of_another_library_keeps_its_names():
+    known = Foreign(VALUES, ["a", "b", "c"])
+    detector = PCAError(n_components=1).fit(known)
+    assert detector.channels_ == ("a", "b", "c")
+    np.testing.assert_array_equal(
+        detector.decision_function(known), detector.decision_function(frame())
+    )
+    with pytest.raises(ValueError, match="were learned"):
+        detector.decision_function(Foreign(VALUES, ["b", "a", "c"]))
+    with pytest.raises(ValueError, match="more than one column 'a'"):
+        PCAError().fit(Foreign(VALUES, ["a", "b", "a"]))
+
+
 def test_columns_that_nobody_named_are_taken_in_their_order():
     detector = PCAError(n_components=1).fit(pd.DataFrame(VALUES))
     np.testing.assert_array_equal(

@@ -240,6 +240,9 @@ class WithHead(Embedder):
             self.register_buffer("whitening", torch.eye(self.d))
             self.mean: Tensor
             self.whitening: Tensor
+        like = next(embedder.parameters(), None)
+        if like is not None:  # a network in double precision has a head in double precision
+            self.to(like.dtype)
 
     def forward(self, x: Tensor) -> Embedding:
         inner = self.embedder(x)
