@@ -24,6 +24,8 @@ from typing import Literal, get_args
 
 import numpy as np
 
+from madcluster.arguments import check_one_of
+
 __all__ = ["Aggregate", "Smooth", "Smoother", "aggregated", "smoothed", "window_starts"]
 
 Aggregate = Literal["mean", "last", "window"]
@@ -34,8 +36,7 @@ BATCH = 256  # windows at work at a time, however many there are
 
 def check_aggregate(aggregate: str) -> None:
     """Raise a ValueError unless it is one of `Aggregate`."""
-    if aggregate not in get_args(Aggregate):
-        raise ValueError(f"aggregate must be one of {get_args(Aggregate)}, got {aggregate!r}")
+    check_one_of("aggregate", aggregate, get_args(Aggregate))
 
 
 def check_smooth(smooth: Smooth) -> int:

@@ -6,8 +6,9 @@ from collections.abc import Iterator, Mapping
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from madcluster.contract import ContractError
 from madcluster.detectors.base import CheckpointError, Detector
-from madcluster.detectors.contract import ContractError, check_detector
+from madcluster.detectors.contract import check_detector
 from madcluster.detectors.floors import (
     ConstantScore,
     L2Norm,

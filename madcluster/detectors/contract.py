@@ -17,20 +17,12 @@ import numpy as np
 import pandas as pd
 from sklearn.base import clone
 
+from madcluster.contract import ContractError, require
 from madcluster.detectors.base import Detector
 
-__all__ = ["ContractError", "check_detector"]
+__all__ = ["check_detector"]
 
 CUTS = (1, 40, 3, 200)  # rows that a stream gets at a time, in turn
-
-
-class ContractError(AssertionError):
-    """A detector breaks a promise that a service or a study relies on."""
-
-
-def _require(holds: Any, promise: str) -> None:
-    if not holds:
-        raise ContractError(promise)
 
 
 def _same(a: Any, b: Any, promise: str, *, rtol: float = 1e-4) -> None:
@@ -93,25 +85,25 @@ def check_detector(detector: Detector, *, n_channels: int = 3, seed: int = 0) ->
         for channels in {1, 7} - {n_channels}:
             few, later = data(n, channels, seed), data(n // 2, channels, seed + 1)
             found = clone(detector).fit(few).decision_function(later)
-            _require(np.isfinite(found).all(), f"scores of {channels} channel(s) must be finite")
+            require(np.isfinite(found).all(), f"scores of {channels} channel(s) must be finite")
         _refuses(detector, fitted, train)
 
 
 def _form(fitted: Detector, train: np.ndarray, test: np.ndarray, scores: Any) -> None:
-    _require(scores.shape == (len(test),), f"one score per row, got {scores.shape}")
-    _require(scores.dtype == np.float64, f"scores must be float64, got {scores.dtype}")
-    _require(np.isfinite(scores).all(), "scores must be finite")
+    require(scores.shape == (len(test),), f"one score per row, got {scores.shape}")
+    require(scores.dtype == np.float64, f"scores must be float64, got {scores.dtype}")
+    require(np.isfinite(scores).all(), "scores must be finite")
     own = fitted.decision_scores_
-    _require(own.shape == (len(train),) and np.isfinite(own).all(), "decision_scores_ must be (n,)")
+    require(own.shape == (len(train),) and np.isfinite(own).all(), "decision_scores_ must be (n,)")
     held = fitted.calibration_scores_
-    _require(held.ndim == 1 and np.isfinite(held).all(), "calibration_scores_ must be (r,)")
-    _require(bool(fitted.calibrated_on_), "calibrated_on_ must say which rows these are")
+    require(held.ndim == 1 and np.isfinite(held).all(), "calibration_scores_ must be (r,)")
+    require(bool(fitted.calibrated_on_), "calibrated_on_ must say which rows these are")
     flagged = fitted.predict(test)
-    _require(set(np.unique(flagged)) <= {0, 1}, "predict must give 0 and 1")
-    _require((flagged == (scores > fitted.threshold_)).all(), "predict is score above threshold")
+    require(set(np.unique(flagged)) <= {0, 1}, "predict must give 0 and 1")
+    require((flagged == (scores > fitted.threshold_)).all(), "predict is score above threshold")
     frame = pd.DataFrame(test, index=pd.date_range("2024", periods=len(test), freq="min"))
     found: Any = fitted.decision_function(frame)
-    _require(found.index.equals(frame.index), "scores of a DataFrame must have its index")
+    require(found.index.equals(frame.index), "scores of a DataFrame must have its index")
     _same(found, scores, "a DataFrame must give the scores of its values")
 
 
@@ -142,7 +134,7 @@ def _keeps(fitted: Detector, train: np.ndarray, test: np.ndarray, scores: Any) -
     _same(mine.decision_function(test), scores, "a failed fit must change nothing", rtol=0)
     mine.set_params(contamination=0.2)
     _same(mine.decision_function(test), scores, "set_params must wait for the next fit", rtol=0)
-    _require(mine.threshold_ == fitted.threshold_, "set_params must not move the threshold")
+    require(mine.threshold_ == fitted.threshold_, "set_params must not move the threshold")
     for name, other in (("deepcopy", mine), ("pickle", pickle.loads(pickle.dumps(fitted)))):
         _same(other.decision_function(test), scores, f"{name} must keep the scores", rtol=0)
 
@@ -156,7 +148,7 @@ def _in_files(fitted: Detector, test: np.ndarray, scores: Any) -> None:
         fitted.save(path)
         again = type(fitted).load(path, **given)
         _same(again.decision_function(test), scores, "a file must keep the scores")
-        _require(again.threshold_ == fitted.threshold_, "a file must keep the threshold")
+        require(again.threshold_ == fitted.threshold_, "a file must keep the threshold")
         _same(again.decision_scores_, fitted.decision_scores_, "a file must keep decision_scores_")
         _same(again.stream().update(test), fitted.stream().update(test), "and the stream")
         again.save(path)
@@ -171,7 +163,7 @@ def _in_files(fitted: Detector, test: np.ndarray, scores: Any) -> None:
         )
         command = [sys.executable, "-c", code, str(path), str(rows), str(found)]
         done = subprocess.run(command, capture_output=True, text=True)
-        _require(done.returncode == 0, f"a file must load in another process: {done.stderr}")
+        require(done.returncode == 0, f"a file must load in another process: {done.stderr}")
         _same(np.load(found), scores, "a file must keep the scores in another process")
 
 
@@ -184,7 +176,7 @@ def _streams(
     one.fit(train)
     batch = one.decision_function(test)
     words = f"with aggregate={aggregate!r} and smooth={smooth!r}"
-    _require(np.isfinite(batch).all(), f"scores must be finite {words}")
+    require(np.isfinite(batch).all(), f"scores must be finite {words}")
     stream, parts, row = one.stream(), [], 0
     with tempfile.TemporaryDirectory() as folder:
         for i in range(len(test)):
@@ -196,7 +188,7 @@ def _streams(
                 stream.save(Path(folder) / "stream")
                 stream = type(stream).load(Path(folder) / "stream", one)
         if aggregate != "mean":
-            _require(stream.scored == len(test), f"no row may wait {words}")
+            require(stream.scored == len(test), f"no row may wait {words}")
             cut = len(test) - 7
             _same(one.decision_function(test[:cut]), batch[:cut], f"no row may look ahead {words}")
         parts.append(stream.finish())
@@ -207,7 +199,7 @@ def _serves(fitted: Detector, test: np.ndarray) -> None:
     for method in ("deviation", "occlusion"):
         found = fitted.explain(test, 100, 110, method=method)
         good = found.shape == (test.shape[1],) and np.isfinite(found).all()
-        _require(good, f"explain by {method} must give one finite number per channel")
+        require(good, f"explain by {method} must give one finite number per channel")
     mine = copy.deepcopy(fitted)
     rules: Iterable[tuple[str, dict[str, Any]]] = (
         ("quantile", {"contamination": 0.05}),
@@ -216,9 +208,9 @@ def _serves(fitted: Detector, test: np.ndarray) -> None:
     )
     for rule, arguments in rules:
         mine.calibrate(rule, **arguments)  # type: ignore[arg-type]
-        _require(np.isfinite(mine.threshold_), f"calibrate by {rule} must give a number")
+        require(np.isfinite(mine.threshold_), f"calibrate by {rule} must give a number")
     columns = list(mine.alarms(test).columns)
-    _require(columns[:2] == ["start", "stop"], f"alarms must be a table, got {columns}")
+    require(columns[:2] == ["start", "stop"], f"alarms must be a table, got {columns}")
 
 
 def _numbers(detector: Detector, train: np.ndarray, test: np.ndarray, scores: Any) -> None:
@@ -232,7 +224,7 @@ def _numbers(detector: Detector, train: np.ndarray, test: np.ndarray, scores: An
         for offset in (1e6, 1e8):
             moved = found(lambda x, offset=offset: x + offset)
             order = np.corrcoef(moved, scores)[0, 1] if scores.std() > 0 else 1.0
-            _require(
+            require(
                 order > 0.99, f"an offset of {offset:g} must not change the scores: {order:.3f}"
             )
 
@@ -242,7 +234,7 @@ def _refuses(detector: Detector, fitted: Detector, train: np.ndarray) -> None:
         try:
             clone(detector).set_params(**{name: value}).fit(train)
         except ValueError as error:
-            _require(name in str(error), f"the error for {name} must name it, got: {error}")
+            require(name in str(error), f"the error for {name} must name it, got: {error}")
         else:
             raise ContractError(f"{name}={value!r} must be refused")
     for bad in (train[:, :-1], np.c_[train, train[:, :1]]):

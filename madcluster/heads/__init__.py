@@ -7,7 +7,8 @@ from typing import Any
 
 from torch import nn
 
-from madcluster.heads.contract import ContractError, check_embedder
+from madcluster.contract import ContractError
+from madcluster.heads.contract import check_embedder
 from madcluster.heads.head import SCORES, Guard, Head, Objective, Score, Terms, WithHead
 from madcluster.models import EMBEDDERS, Embedder, as_embedder
 

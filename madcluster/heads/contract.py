@@ -7,19 +7,11 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from madcluster.contract import ContractError, require
 from madcluster.heads.head import Head, WithHead
 from madcluster.models.base import Embedder, Embedding, as_embedder
 
-__all__ = ["ContractError", "check_embedder"]
-
-
-class ContractError(AssertionError):
-    """A network breaks a promise that training or scoring relies on."""
-
-
-def _require(holds: bool, promise: str) -> None:
-    if not holds:
-        raise ContractError(promise)
+__all__ = ["check_embedder"]
 
 
 def check_embedder(
@@ -82,7 +74,7 @@ def _shapes_and_values(model: Embedder, x: Tensor) -> None:
     model.prepare([x], 0)
     h, loss, score, parts = model(x)
     b, t, _ = x.shape
-    _require(h.shape == (b, t, model.d), f"h must be (b t d), got {tuple(h.shape)}, d = {model.d}")
+    require(h.shape == (b, t, model.d), f"h must be (b t d), got {tuple(h.shape)}, d = {model.d}")
     if loss is None or loss.shape != ():
         raise ContractError(f"the loss must be one number, got {loss}")
     if score is None or score.shape != (b, t):
@@ -90,19 +82,17 @@ def _shapes_and_values(model: Embedder, x: Tensor) -> None:
             f"the score must be (b t), got {None if score is None else score.shape}"
         )
     for name, value in (("h", h), ("the loss", loss), ("the score", score)):
-        _require(
-            value.dtype == x.dtype, f"{name} must be {x.dtype} as the input, got {value.dtype}"
-        )
-        _require(bool(torch.isfinite(value).all()), f"{name} must be finite in {x.dtype}")
+        require(value.dtype == x.dtype, f"{name} must be {x.dtype} as the input, got {value.dtype}")
+        require(bool(torch.isfinite(value).all()), f"{name} must be finite in {x.dtype}")
     for name, part in parts.items():
-        _require(
+        require(
             part.shape == () and not part.requires_grad,
             f"part {name!r} must be one number without gradient",
         )
     loss.backward()
     gradients = [p.grad for p in model.parameters() if p.grad is not None]
-    _require(all(bool(torch.isfinite(g).all()) for g in gradients), "gradients must be finite")
-    _require(any(bool(g.any()) for g in gradients), "some gradient must not be zero")
+    require(all(bool(torch.isfinite(g).all()) for g in gradients), "gradients must be finite")
+    require(any(bool(g.any()) for g in gradients), "some gradient must not be zero")
 
 
 def _in_eval_mode(model: Embedder, other: Embedder, x: Tensor) -> None:
@@ -121,15 +111,15 @@ def _in_eval_mode(model: Embedder, other: Embedder, x: Tensor) -> None:
         other.load_state_dict(model.state_dict())
         loaded = outputs(other.eval(), x)
     same = all(map(torch.equal, plain, again))
-    _require(same, "the same input must give the same output in eval mode")
+    require(same, "the same input must give the same output in eval mode")
     follows = all(
         torch.allclose(p[order], q, rtol=1e-3, atol=1e-5)
         for p, q in zip(plain, permuted, strict=True)
     )
-    _require(follows, "a batch in another order must give the same in that order")
+    require(follows, "a batch in another order must give the same in that order")
     survives = all(map(torch.equal, plain, loaded))
-    _require(survives, "weights must survive state_dict and load_state_dict; register buffers")
-    _require(bool(plain[1].std() > 0), "the score must not be a constant")
+    require(survives, "weights must survive state_dict and load_state_dict; register buffers")
+    require(bool(plain[1].std() > 0), "the score must not be a constant")
     if torch.cuda.is_available():
         with torch.no_grad():
             on_gpu = outputs(model.to("cuda"), x.to("cuda"))
@@ -137,7 +127,7 @@ def _in_eval_mode(model: Embedder, other: Embedder, x: Tensor) -> None:
             torch.allclose(p, q.cpu(), rtol=1e-3, atol=1e-4)
             for p, q in zip(plain, on_gpu, strict=True)
         )
-        _require(close, "a GPU must give what the CPU gives")
+        require(close, "a GPU must give what the CPU gives")
 
 
 def _loss_falls(model: Embedder, x: Tensor, steps: int = 30) -> None:
@@ -151,7 +141,7 @@ def _loss_falls(model: Embedder, x: Tensor, steps: int = 30) -> None:
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    _require(
+    require(
         min(losses) < losses[0], f"the loss must fall in {steps} steps, it began at {losses[0]}"
     )
 
@@ -162,5 +152,5 @@ def _out_of_reach(model: Embedder, x: Tensor) -> list[str]:
     model.head.objective_of(model.head(model.embedder(x).h)).backward()
     own = list(model.embedder.named_parameters())
     silent = [name for name, p in own if p.grad is None or not p.grad.any()]
-    _require(len(silent) < len(own), "the gradient of the head must reach the network")
+    require(len(silent) < len(own), "the gradient of the head must reach the network")
     return silent

@@ -33,7 +33,7 @@ import torch
 from joblib import Parallel, delayed, parallel_config
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 
-from madcluster.arguments import check_whole
+from madcluster.arguments import check_flag, check_one_of, check_whole
 from madcluster.data import Series, entities, load, synthetic, windows
 from madcluster.detectors import BASELINES, Detector
 from madcluster.detectors.madcluster import MADCluster
@@ -114,9 +114,9 @@ class Run:
     settings: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
-        _one_of("dataset", self.dataset, DATASETS)
-        _one_of("embedder", self.embedder, EMBEDDER_NAMES)
-        _one_of("protocol", self.protocol, get_args(Protocol))
+        check_one_of("dataset", self.dataset, DATASETS)
+        check_one_of("embedder", self.embedder, EMBEDDER_NAMES)
+        check_one_of("protocol", self.protocol, get_args(Protocol))
         if self.head and self.embedder in BASELINES:
             raise ValueError(f"{self.embedder} is a baseline and takes no head")
         known = _settings(self.embedder)
@@ -124,10 +124,8 @@ class Run:
             raise ValueError(
                 f"unknown settings {sorted(unknown)} for {self.embedder}: choose from {sorted(known)}"
             )
-        if not isinstance(self.seed, int) or isinstance(self.seed, bool):
-            raise ValueError(f"seed must be an integer, got {self.seed!r}")
-        if not isinstance(self.head, bool):
-            raise ValueError(f"head must be True or False, got {self.head!r}")
+        object.__setattr__(self, "seed", check_whole("seed", self.seed, 0))
+        object.__setattr__(self, "head", check_flag("head", self.head))
         if self.embedder not in BASELINES:
             MADCluster(head=self.head, seed=self.seed, **self.settings).check()
 
@@ -138,11 +136,6 @@ class Run:
         head = "+head" if self.head else ""
         name = f"{self.dataset}_{self.entity}_{self.embedder}{head}_{self.variant}_{self.protocol}"
         return re.sub(r"[^\w.+-]", "-", f"{name}_s{self.seed}_{digest}")
-
-
-def _one_of(name: str, value: object, allowed: Iterable[object]) -> None:
-    if value not in (allowed := list(allowed)):
-        raise ValueError(f"{name} must be one of {allowed}, got {value!r}")
 
 
 @lru_cache
@@ -161,7 +154,7 @@ def _canonical(value: object) -> str:
 
 def entities_of(dataset: str, root: str | os.PathLike[str] | None = None) -> tuple[str, ...]:
     """Names of the series in a data set; "synthetic" has four plants made on the spot."""
-    _one_of("dataset", dataset, DATASETS)
+    check_one_of("dataset", dataset, DATASETS)
     if dataset == "synthetic":
         return tuple(f"plant-{i}" for i in range(4))
     return tuple(entities(dataset, root))
@@ -171,7 +164,7 @@ def series_of(dataset: str, entity: str, root: str | os.PathLike[str] | None = N
     """A series by data set and entity, as `madcluster.load`, or a synthetic plant."""
     if dataset != "synthetic":
         return load(dataset, entity, root)
-    _one_of("entity", entity, entities_of(dataset))
+    check_one_of("entity", entity, entities_of(dataset))
     return synthetic(n_train=2000, n_test=2000, seed=int(entity.removeprefix("plant-")))
 
 
@@ -208,12 +201,12 @@ def grid(
         there = entities_of(dataset, root)
         chosen[dataset] = list((entities or {}).get(dataset, there))
         for entity in chosen[dataset]:
-            _one_of(f"entity of {dataset}", entity, there)
+            check_one_of(f"entity of {dataset}", entity, there)
     runs = []
     for seed in seeds:
         for dataset in datasets:
             for embedder in embedders:
-                _one_of("embedder", embedder, EMBEDDER_NAMES)
+                check_one_of("embedder", embedder, EMBEDDER_NAMES)
                 given = settings(dataset, embedder) if callable(settings) else settings or {}
                 if embedder in BASELINES:
                     given = {name: given[name] for name in given if name in _settings(embedder)}
