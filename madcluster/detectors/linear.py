@@ -61,9 +61,10 @@ class LinearAutoregression(Detector):
     """Squared Mahalanobis distance of a row to what a linear function of the rows before it expects.
 
     A vector autoregression, fitted by least squares with an L2 penalty; its residuals are whitened by
-    their covariance on the train split. The product of such conditional Gaussians over the rows is the
-    Gaussian of many rows jointly, so this is `Mahalanobis` of a long window at a part of its cost. The
-    score is of the last row alone; the first rows of a series have that of the first whole window.
+    their covariance on the train split. The Gaussian of many rows jointly is a product of such
+    conditional ones, so the mean of this score over a stretch stands to `Mahalanobis` of that stretch
+    as near as rows further back than the window matter little. The score is of the last row alone; the
+    first rows of a series have that of the first whole window.
 
     Parameters
     ----------
