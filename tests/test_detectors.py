@@ -234,7 +234,7 @@ def test_shrinkage_is_that_of_scikit_learn():
     covariance, share = oas(known)
     assert 0.1 < share < 1
     gaps = new - known.mean(0)
-    expected = np.einsum("nd,de,ne->n", gaps, np.linalg.inv(covariance), gaps)
+    expected = np.einsum("bi,ij,bj->b", gaps, np.linalg.inv(covariance), gaps)
     np.testing.assert_allclose(detector.decision_function(TEST), spread(expected, 5), rtol=1e-3)
     learned = Mahalanobis(window=5, scaler="none").fit(few)
     # without it, rows that were learned seem far more usual than others
@@ -262,7 +262,7 @@ def test_an_autoregression_by_hand():
     inverse = np.linalg.inv(residuals.T @ residuals / len(residuals))
     later, new = split(test)
     gaps = new - later @ weights
-    expected = np.einsum("nd,de,ne->n", gaps, inverse, gaps)
+    expected = np.einsum("bi,ij,bj->b", gaps, inverse, gaps)
     found = detector.decision_function(test)
     np.testing.assert_allclose(found[2:], expected, rtol=1e-3)
     np.testing.assert_array_equal(found[:2], found[2])  # no window ends there
