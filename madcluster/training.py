@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,7 +20,7 @@ from torch import Tensor
 
 from madcluster.arguments import check_number, check_whole
 from madcluster.diagnostics import WINDOWS, Monitor
-from madcluster.models.base import Embedder, windows_of
+from madcluster.models.base import NOTHING, Embedder, windows_of
 from madcluster.progress import progress
 
 __all__ = [
@@ -220,24 +220,66 @@ def _optimizer(
     return optimizer, torch.optim.lr_scheduler.LambdaLR(optimizer, factors)
 
 
-def _checked(loss: Tensor | None, epoch: int, step: int) -> Tensor:
+def _needed(loss: Tensor | None) -> Tensor:
     if loss is None:
         raise ValueError("the embedder has no loss of its own: train it with head=True")
-    if not torch.isfinite(loss):
-        raise NonFiniteLossError(
-            f"the loss is {loss.item()} in epoch {epoch}, step {step}: lower the learning rate, or "
-            f"look at the scale of the input"
-        )
     return loss
+
+
+class _Means:
+    """Means over the windows of an epoch, of scalars that stay on their device until they are needed.
+
+    A question waits for a device that works ahead: on a GPU the losses of so many steps are looked at
+    together, on a CPU each at once.
+    """
+
+    def __init__(self, epoch: int, device: torch.device) -> None:
+        self.epoch, self.every = epoch, 1 if device.type == "cpu" else 64
+        self.losses: list[tuple[int, Tensor]] = []  # windows, mean over them
+        self.parts: dict[str, list[tuple[int, Tensor]]] = {}
+        self.checked = 0  # losses that were looked at
+
+    def add(self, size: int, loss: Tensor, parts: Mapping[str, Tensor] = NOTHING) -> None:
+        self.losses.append((size, loss.detach()))
+        for name, part in parts.items():
+            self.parts.setdefault(name, []).append((size, part.detach()))
+        if len(self.losses) - self.checked >= self.every:
+            self._check()
+
+    def _check(self) -> None:
+        new = self.losses[self.checked :]
+        for step, (_, loss) in enumerate(_numbers(new), self.checked):
+            if not math.isfinite(loss):
+                raise NonFiniteLossError(
+                    f"the loss is {loss} in epoch {self.epoch}, step {step}: lower the learning rate, "
+                    f"or look at the scale of the input"
+                )
+        self.checked = len(self.losses)
+
+    def of(self) -> tuple[float, dict[str, float]]:
+        """Of the loss, and of the parts by name."""
+        self._check()
+
+        def mean(values: list[tuple[int, Tensor]]) -> float:
+            pairs = _numbers(values)
+            return sum(size * value for size, value in pairs) / sum(size for size, _ in pairs)
+
+        return mean(self.losses), {name: mean(part) for name, part in self.parts.items()}
+
+
+def _numbers(values: list[tuple[int, Tensor]]) -> list[tuple[int, float]]:
+    """The same, with numbers that the device gives in one answer."""
+    scalars = torch.stack([value for _, value in values]).tolist() if values else []
+    return [(size, scalar) for (size, _), scalar in zip(values, scalars, strict=True)]
 
 
 @torch.no_grad()
 def _mean_loss(model: Embedder, batches: Batches, epoch: int) -> float:
     model.eval()
-    total = sum(
-        _checked(model(x).loss, epoch, step).item() * len(x) for step, x in enumerate(batches)
-    )
-    return total / len(batches.windows)
+    means = _Means(epoch, batches.windows.device)
+    for x in batches:
+        means.add(len(x), _needed(model(x).loss))
+    return means.of()[0]
 
 
 @contextlib.contextmanager
@@ -322,17 +364,16 @@ def fit(
             if epoch == 0:
                 monitor = Monitor(model, (validation or ordered).sample(WINDOWS))
             model.train()
-            sums: dict[str, float] = {}
-            for step, batch in enumerate(shuffled):
+            means = _Means(epoch, device)
+            for batch in shuffled:
                 out = model(batch)
-                loss = _checked(out.loss, epoch, step)
+                loss = _needed(out.loss)
                 optimizer.zero_grad()
                 loss.backward()
+                means.add(len(batch), loss, out.parts)
                 optimizer.step()
-                values: dict[str, Tensor] = {"train": loss, **out.parts}
-                for name, part in values.items():
-                    sums[name] = sums.get(name, 0.0) + part.item() * len(batch)
-            row = {name: total / len(shuffled.windows) for name, total in sums.items()}
+            train_loss, parts = means.of()
+            row = {"train": train_loss, **parts}
             row["validation"] = (
                 row["train"] if validation is None else _mean_loss(model, validation, epoch)
             )

@@ -17,6 +17,7 @@ from madcluster.training import (
     Batches,
     Config,
     NonFiniteLossError,
+    _Means,
     _optimizer,
     fit,
     flushed_denormals,
@@ -109,6 +110,28 @@ def test_the_best_weights_are_kept(losses, best, run, stopped):
 def test_a_loss_that_is_not_finite_stops_with_its_place(value):
     with pytest.raises(NonFiniteLossError, match="epoch 1, step 0"):
         fit(Scripted([1.0, value]), series(), Config(window=20, epochs=2))
+
+
+@pytest.mark.parametrize(("device", "asked_at"), [("cpu", 41), ("cuda", 64)])
+def test_a_device_that_works_ahead_is_asked_seldom(device, asked_at):
+    means = _Means(2, torch.device(device))
+    losses = [math.nan if step == 40 else 1.0 for step in range(70)]
+    for step, loss in enumerate(losses, 1):
+        if step == asked_at:
+            with pytest.raises(NonFiniteLossError, match="nan in epoch 2, step 40"):
+                means.add(1, torch.tensor(loss))
+            break
+        means.add(1, torch.tensor(loss))
+
+
+def test_means_are_over_windows_and_a_loss_at_the_end_is_looked_at():
+    means = _Means(0, torch.device("cuda"))
+    means.add(3, torch.tensor(1.0), {"part": torch.tensor(2.0)})
+    means.add(1, torch.tensor(5.0), {"part": torch.tensor(4.0), "seldom": torch.tensor(7.0)})
+    assert means.of() == (2.0, {"part": 2.5, "seldom": 7.0})
+    means.add(1, torch.tensor(math.inf))
+    with pytest.raises(NonFiniteLossError, match="inf in epoch 0, step 2"):
+        means.of()
 
 
 def test_the_test_of_the_tail_sees_no_training_row():
