@@ -533,3 +533,18 @@ def test_finishing_a_head_finishes_its_embedder(monkeypatch):
     batches = [batch()]
     model.finish(batches)
     assert seen == [batches]
+
+
+@pytest.mark.parametrize(("device", "pieces"), [("cpu", 16), ("meta", 1)])
+def test_only_a_cpu_is_fed_in_pieces_of_its_cache(device, pieces, monkeypatch):
+    monkeypatch.setattr(dcdetector, "BLOCK", 1)
+    f = torch.zeros(16, 3, 5, 4, device=device)
+    a, c = torch.zeros(1, 4, 4, device=device), torch.zeros(1, 4, device=device)
+    scores, calls = dcdetector.TokenScores(a, c), []
+
+    def embed(x):
+        calls.append(len(x))
+        return x
+
+    assert dcdetector.mean_map(scores, f, embed=embed).shape == (16, 1, 5, 5)
+    assert calls == [16 * 3 // pieces] * pieces
