@@ -1,6 +1,7 @@
 """Alarms by hand-made scores, thresholds against known distributions and counts."""
 
 import itertools
+import warnings
 
 import numpy as np
 import pandas as pd
@@ -123,12 +124,38 @@ def test_peaks_refuse_what_has_no_tail(scores, options, message):
 @given(series, st.floats(0, 5), st.integers(1, 3), st.integers(0, 2))
 def test_a_budget_is_kept_and_the_next_lower_score_would_break_it(scores, budget, length, join):
     counted = {"min_length": length, "join": join}
-    threshold = budget_threshold(scores, budget, rows_per_day=20, **counted)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        threshold = budget_threshold(scores, budget, 20, max_share=0.5, **counted)
+    found = {t: find_alarms(scores, t, **counted) for t in sorted(set(scores), reverse=True)}
     allowed = budget * len(scores) / 20
-    assert len(find_alarms(scores, threshold, **counted)) <= allowed
-    lower = [s for s in scores if s < threshold]
-    if lower:
-        assert len(find_alarms(scores, max(lower), **counted)) > allowed
+    share = {t: sum(a.stop - a.start for a in each) / len(scores) for t, each in found.items()}
+    good = list(itertools.takewhile(lambda t: len(found[t]) <= allowed and share[t] <= 0.5, found))
+    assert threshold in good
+    after = [t for t in found if t < good[-1]]
+    if after and len(found[after[0]]) > allowed:
+        assert (threshold, caught) == (good[-1], [])
+    else:  # more alarms are nowhere to be had
+        assert len(found[threshold]) == max(len(found[t]) for t in good)
+        assert "does not bind" in str(caught[0].message)
+
+
+def test_a_budget_that_nothing_uses_up_is_no_permanent_alarm():
+    hourly = np.random.default_rng(0).gamma(2, size=4320)  # half a year
+    with pytest.warns(
+        UserWarning, match=r"budget of 30 alarms a day does not bind: with at most 0\.05"
+    ):
+        threshold = budget_threshold(hourly, 30, 24, join=6)
+    assert 0.01 < (hourly > threshold).mean() <= 0.05
+    with pytest.warns(UserWarning, match="does not bind"):
+        once = budget_threshold(np.repeat([0.0, 9.0, 0.0], 100), 5, 24, max_share=1)
+    assert once == 0  # one alarm, of the rows that stand out
+
+
+@pytest.mark.parametrize("max_share", [0, -0.1, 1.5, np.nan])
+def test_a_share_of_the_rows_is_checked(max_share):
+    with pytest.raises(ValueError, match="max_share must"):
+        budget_threshold([1, 2], 1, 24, max_share=max_share)
 
 
 def test_no_budget_is_the_highest_score():
@@ -183,8 +210,10 @@ def test_alarms_are_counted_at_all_thresholds_at_once(scores, min_length, join):
     values = np.asarray(scores, dtype=float)
     thresholds = np.unique(values)[::-1]
     counted = {"min_length": min_length, "join": join}
-    one_by_one = [len(find_alarms(values, t, **counted)) for t in thresholds]
-    assert _counts(values, thresholds, min_length, join).tolist() == one_by_one
+    found = [find_alarms(values, t, **counted) for t in thresholds]
+    counts, rows = _counts(values, thresholds, min_length, join)
+    assert counts.tolist() == [len(alarms) for alarms in found]
+    assert rows.tolist() == [sum(a.stop - a.start for a in alarms) for alarms in found]
 
 
 def test_quantile_threshold_leaves_the_share_above():

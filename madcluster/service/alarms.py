@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -206,10 +207,15 @@ def budget_threshold(
     alarms_per_day: float,
     rows_per_day: float,
     *,
+    max_share: float = 0.05,
     min_length: int = 1,
     join: int = 0,
 ) -> float:
     """The lowest threshold down to which there are no more alarms than a budget, on normal data.
+
+    Further down alarms merge, so that there are fewer of them again and most rows are in one. That is
+    not what a budget is for: a threshold is only taken while few rows are in alarm, and where the
+    budget is not used up until then, the one with the most alarms, with a warning.
 
     Parameters
     ----------
@@ -219,6 +225,8 @@ def budget_threshold(
         False alarms that are acceptable; 0 for none.
     rows_per_day : float
         1,440 where there is a row a minute.
+    max_share : float
+        In (0, 1]: no more than this share of the rows may be in alarm.
     min_length, join : int
         As for `find_alarms`, by which the alarms are to be counted.
 
@@ -231,22 +239,40 @@ def budget_threshold(
     ------
     ValueError
         If a number is out of its range.
+
+    Warns
+    -----
+    UserWarning
+        If the budget does not bind: no threshold with few enough rows in alarm has more alarms.
     """
     values = _scores(scores)
+    max_share = check_number("max_share", max_share, 0, 1, ends="(]")
     if not alarms_per_day >= 0:
         raise ValueError(f"alarms_per_day must not be negative, got {alarms_per_day}")
     if not rows_per_day > 0:
         raise ValueError(f"rows_per_day must be positive, got {rows_per_day}")
     _check_lengths(min_length, join)
-    allowed = alarms_per_day * len(values) / rows_per_day
+    days = len(values) / rows_per_day
     candidates = np.unique(values)[::-1]
-    too_many = np.flatnonzero(_counts(values, candidates, min_length, join) > allowed)
-    last = too_many[0] - 1 if len(too_many) else len(candidates) - 1
-    return float(candidates[max(last, 0)])
+    counts, rows = _counts(values, candidates, min_length, join)
+    over = counts > alarms_per_day * days
+    # the first is the highest score, above which nothing is
+    few = int(np.argmax(np.append(over | (rows > max_share * len(values)), True)))
+    if few < len(candidates) and over[few]:
+        return float(candidates[few - 1])
+    most = few - 1 - int(np.argmax(counts[:few][::-1]))
+    warnings.warn(
+        f"the budget of {alarms_per_day:g} alarms a day does not bind: with at most {max_share:.3g} of "
+        f"the rows in alarm there are {counts[most] / days:.3g} a day, at this threshold, and not more",
+        stacklevel=2,
+    )
+    return float(candidates[most])
 
 
-def _counts(values: np.ndarray, thresholds: np.ndarray, min_length: int, join: int) -> np.ndarray:
-    """Alarms at every threshold; values (n,), thresholds (k,) → (k,).
+def _counts(
+    values: np.ndarray, thresholds: np.ndarray, min_length: int, join: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Alarms, and rows in them, at every threshold; values (n,), thresholds (k,) → (k,), (k,).
 
     To join runs above a threshold over short gaps and to drop short runs are a closing and an opening
     of the rows above it. Both commute with the threshold (flat morphology; Serra, 1982), so they are
@@ -262,7 +288,8 @@ def _counts(values: np.ndarray, thresholds: np.ndarray, min_length: int, join: i
     rises = after > before
     begun = np.searchsorted(np.sort(before[rises]), thresholds, side="right")
     over = np.searchsorted(np.sort(after[rises]), thresholds, side="right")
-    return begun - over
+    in_alarm = len(padded) - np.searchsorted(np.sort(padded), thresholds, side="right")
+    return begun - over, in_alarm
 
 
 RULES = {
