@@ -396,6 +396,11 @@ class Detector(BaseEstimator):
         ------
         ValueError
             If the detector is not fitted, the rule is unknown, or an argument is out of its range.
+
+        Warns
+        -----
+        UserWarning
+            If a budget does not bind; see `madcluster.service.alarms.budget_threshold`.
         """
         self._check_fitted()
         self.threshold_ = threshold_of(self.calibration_scores_, rule, **arguments)
