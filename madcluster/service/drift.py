@@ -1,0 +1,175 @@
+"""Has the process changed since the detector was fitted? A test with a stated error, not a look."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
+from scipy.signal import find_peaks
+from statsmodels.tsa.stattools import acf
+
+from madcluster.arguments import check_number, check_whole
+
+__all__ = ["Drift", "DriftMonitor", "find_period"]
+
+BETS = np.array([-1.0, 0.0, 1.0])  # on small p-values, on none, on large ones
+JUMP = 0.01  # of the wealth that is spread anew over the bets after each block
+LEAST = 3  # blocks of normal rows
+
+
+class Drift(NamedTuple):
+    """What is known after a block of rows."""
+
+    stop: int  # rows that were seen when the block was full
+    level: float  # share of the normal scores below the block's median; about 1/2 without a drift
+    p_value: float  # small where its median is higher than those before, near 1 where it is lower
+    wealth: float  # of the martingale: at least 1/alpha is a drift
+    drifted: bool  # now or before
+
+
+class DriftMonitor:
+    """Test whether blocks of new rows are like those of normal rows, as often as there is a new one.
+
+    The p-value of a block is the rank of its median among those of all blocks before it, with ties
+    broken at random. If blocks are exchangeable, these p-values
+    are independent and uniform, and a bet against that wins nothing in the long run: the wealth of the
+    *simple jumper* (Vovk et al., COPA 2021), which bets on high and on low levels, is a martingale
+    that starts at 1. By Ville's inequality it ever reaches 1/alpha with a probability of at most
+    alpha, however long it is watched.
+
+    What is guaranteed: at most that probability of a false drift, if blocks are exchangeable. Blocks of
+    parts of a day are not where the process has a daily cycle; whole periods are more nearly so: see
+    `find_period`. What is not: how soon a drift is found, at the earliest after log(1/alpha)/log(3/2)
+    blocks, and what it means. A fault that lasts is a drift too.
+
+    Parameters
+    ----------
+    normal : (n,)
+        Scores of normal rows that were not learned, such as `calibration_scores_`.
+    block : int
+        Rows of a block: best a whole number of periods.
+    alpha : float
+        Probability of ever finding a drift where there is none, in (0, 1).
+    seed : int
+        Of the ties.
+
+    Attributes
+    ----------
+    seen : int
+        Rows in whole blocks that came.
+    drifted : bool
+        Whether the wealth ever was 1/alpha or more.
+
+    Raises
+    ------
+    ValueError
+        For scores that are not finite, an argument out of its range, or less than three blocks.
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> monitor = DriftMonitor(rng.normal(size=2000), block=100)
+    >>> bool(monitor.update(rng.normal(size=1000))["drifted"].any())
+    False
+    >>> bool(monitor.update(rng.normal(2, size=2000))["drifted"].any())
+    True
+    """
+
+    def __init__(
+        self, normal: ArrayLike, *, block: int, alpha: float = 0.01, seed: int = 0
+    ) -> None:
+        values = _scores("normal", normal)
+        self.block = check_whole("block", block)
+        self.alpha = check_number("alpha", alpha, 0, 1)
+        n = len(values) // self.block
+        if n < LEAST:
+            raise ValueError(
+                f"normal has {len(values)} scores, {n} blocks of {self.block}: at least {LEAST} are "
+                f"needed"
+            )
+        self._normal = np.sort(values)
+        whole = values[len(values) - n * self.block :].reshape(n, self.block)
+        # a rank among the normal rows would not do: the normal blocks are part of those themselves
+        self._medians = np.median(whole, axis=1).tolist()
+        self._bets = np.full(len(BETS), 1 / len(BETS))
+        self._rng = np.random.default_rng(check_whole("seed", seed, 0))
+        self._rest = np.empty(0)
+        self.seen, self.drifted = 0, False
+
+    @property
+    def wealth(self) -> float:
+        """Of the martingale, 1 at the start; 1/alpha or more is a drift."""
+        return float(self._bets.sum())
+
+    def update(self, scores: ArrayLike) -> pd.DataFrame:
+        """Take some more scores (m,), in order, cut as they come.
+
+        Returns
+        -------
+        A row, with the columns of `Drift`, for every block that they filled.
+        """
+        values = np.concatenate([self._rest, _scores("scores", scores, empty=True)])
+        found = []
+        while len(values) >= self.block:
+            self.seen += self.block
+            found.append(self._take(float(np.median(values[: self.block]))))
+            values = values[self.block :]
+        self._rest = values
+        return pd.DataFrame(found, columns=list(Drift._fields))
+
+    def _take(self, median: float) -> Drift:
+        before = np.array(self._medians)
+        ties = 1 + (before == median).sum()
+        p = float(((before > median).sum() + self._rng.uniform() * ties) / (1 + len(before)))
+        self._medians.append(median)
+        spread = (1 - JUMP) * self._bets + JUMP * self.wealth / len(BETS)
+        self._bets = spread * (1 + BETS * (p - 0.5))
+        self.drifted = self.drifted or self.wealth >= 1 / self.alpha
+        level = float(np.searchsorted(self._normal, median) / len(self._normal))
+        return Drift(self.seen, level, p, self.wealth, self.drifted)
+
+
+def _scores(name: str, scores: ArrayLike, *, empty: bool = False) -> np.ndarray:
+    values = np.asarray(scores, dtype=np.float64)
+    if values.ndim != 1 or not (len(values) or empty):
+        raise ValueError(f"{name} must be (n,) and not empty, got shape {values.shape}")
+    if not np.isfinite(values).all():
+        row = int(np.argmin(np.isfinite(values)))
+        raise ValueError(f"{name} holds {values[row]} in row {row}")
+    return values
+
+
+def find_period(rows: ArrayLike, *, longest: int | None = None) -> int | None:
+    """Rows after which a series repeats itself, or None where no cycle stands out.
+
+    The place of the highest peak of the autocorrelation, in the mean over channels that vary; of peaks
+    within a tenth of the highest, the first. A day of a row a minute is 1,440.
+
+    Parameters
+    ----------
+    rows : (n,) or (n c)
+        Of a normal stretch, three periods long or longer.
+    longest : int, optional
+        No longer period is looked for; a third of the rows by default.
+
+    Examples
+    --------
+    >>> hours = np.arange(24 * 30)
+    >>> find_period(np.sin(2 * np.pi * hours / 24))
+    24
+    """
+    values = np.asarray(rows, dtype=np.float64)
+    values = values.reshape(len(values), -1)
+    values = values[:, np.ptp(values, axis=0) > 0]
+    longest = len(values) // 3 if longest is None else check_whole("longest", longest)
+    if not values.shape[1] or longest < 2:
+        return None
+    mean = np.mean([acf(each, nlags=longest, fft=True) for each in values.T], axis=0)
+    # the estimate shrinks with the lag, since fewer pairs of rows are that far apart
+    mean *= len(values) / (len(values) - np.arange(len(mean)))
+    peaks, about = find_peaks(mean, height=0.2, prominence=0.2)
+    if not len(peaks):
+        return None
+    return int(peaks[np.argmax(about["peak_heights"] >= 0.9 * about["peak_heights"].max())])

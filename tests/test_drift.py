@@ -1,0 +1,104 @@
+"""The drift test against its promise, and where blocks are wrong."""
+
+import numpy as np
+import pytest
+from scipy.stats import binom, kstest
+
+from madcluster.service.drift import DriftMonitor, find_period
+
+
+def test_p_values_of_exchangeable_blocks_are_uniform_and_independent():
+    rng = np.random.default_rng(0)
+    found = [
+        DriftMonitor(rng.normal(size=200), block=10, seed=seed).update(rng.normal(size=100))
+        for seed in range(200)
+    ]
+    p = np.array([each["p_value"] for each in found])  # (200 10)
+    assert kstest(p.ravel(), "uniform").pvalue > 0.001
+    assert abs(np.corrcoef(p[:, :-1].ravel(), p[:, 1:].ravel())[0, 1]) < 0.1
+
+
+@pytest.mark.parametrize(("alpha", "known"), [(0.05, 30), (0.2, 30), (0.2, 3)])
+def test_a_false_drift_is_no_more_probable_than_promised(alpha, known):
+    rng, runs = np.random.default_rng(1), 300
+    drifts = sum(
+        DriftMonitor(rng.gamma(2, size=4 * known), block=4, alpha=alpha, seed=seed)
+        .update(rng.gamma(2, size=800))["drifted"]
+        .any()
+        for seed in range(runs)
+    )
+    assert drifts <= binom.ppf(0.999, runs, alpha)
+
+
+@pytest.mark.parametrize("shift", [-1.5, 1.5])
+def test_a_shift_is_found_either_way_and_stays_found(shift):
+    rng = np.random.default_rng(2)
+    monitor = DriftMonitor(rng.normal(size=1000), block=50)
+    calm = monitor.update(rng.normal(size=500))
+    assert not calm["drifted"].any()
+    moved = monitor.update(rng.normal(shift, size=1500))
+    assert moved["drifted"].iloc[-1]
+    assert moved["drifted"].is_monotonic_increasing
+    assert (moved["level"].mean() > 0.5) == (shift > 0)
+    assert moved["stop"].tolist() == list(range(550, 2001, 50))
+
+
+def test_rows_may_be_cut_anywhere():
+    rng = np.random.default_rng(3)
+    normal, new = rng.normal(size=300), rng.normal(1, size=437)
+    whole = DriftMonitor(normal, block=20, seed=5)
+    expected = whole.update(new)
+    piecewise = DriftMonitor(normal, block=20, seed=5)
+    parts = [piecewise.update(part) for part in np.split(new, [0, 1, 19, 20, 21, 200])]
+    assert sum(map(len, parts)) == len(expected) == 21
+    values = np.concatenate([part.to_numpy(dtype=float) for part in parts if len(part)])
+    np.testing.assert_array_equal(values, expected.to_numpy(dtype=float))
+    assert piecewise.wealth == whole.wealth
+
+
+def test_parts_of_a_daily_cycle_are_no_blocks():
+    """Nine hours of a row every quarter of an hour differ; whole days do not."""
+
+    def drifts(block, seed):
+        rng = np.random.default_rng(seed)
+        daily = np.sin(2 * np.pi * np.arange(96 * 60) / 96)
+        scores = np.exp(daily + 0.3 * rng.normal(size=len(daily)))
+        monitor = DriftMonitor(scores[: 96 * 14], block=block, alpha=0.05, seed=seed)
+        return monitor.update(scores[96 * 14 :])["drifted"].any()
+
+    assert find_period(np.sin(2 * np.pi * np.arange(96 * 14) / 96)) == 96
+    assert sum(drifts(96, seed) for seed in range(40)) <= binom.ppf(0.999, 40, 0.05)
+
+
+@pytest.mark.parametrize("period", [24, 96, 288])
+def test_a_period_is_found_in_noise_and_none_where_there_is_none(period):
+    rng = np.random.default_rng(4)
+    phase = 2 * np.pi * np.arange(period * 12) / period
+    rows = np.c_[np.sin(phase), np.cos(phase) + 0.5 * np.sin(2 * phase), np.ones(len(phase))]
+    noisy = rows + 0.3 * rng.normal(size=rows.shape)
+    assert abs(find_period(noisy) - period) <= max(1, period // 50)
+    assert find_period(rng.normal(size=(1000, 3))) is None
+    assert find_period(np.ones((100, 2))) is None
+    assert find_period(np.arange(4.0)) is None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"block": 50}, r"100 scores, 2 blocks of 50: at least 3"),
+        ({"block": 0}, "block must"),
+        ({"block": 10, "alpha": 1}, "alpha must"),
+    ],
+)
+def test_arguments_are_checked(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        DriftMonitor(np.arange(100.0), **arguments)
+
+
+def test_scores_are_checked():
+    monitor = DriftMonitor(np.arange(100.0), block=10)
+    with pytest.raises(ValueError, match="scores holds nan in row 1"):
+        monitor.update([1.0, np.nan])
+    with pytest.raises(ValueError, match="normal must be"):
+        DriftMonitor([], block=1)
+    assert monitor.update([]).empty
