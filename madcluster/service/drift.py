@@ -42,7 +42,8 @@ class DriftMonitor:
     What is guaranteed: at most that probability of a false drift, if blocks are exchangeable. Blocks of
     parts of a day are not where the process has a daily cycle; whole periods are more nearly so: see
     `find_period`. What is not: how soon a drift is found, at the earliest after log(1/alpha)/log(3/2)
-    blocks, and what it means. A fault that lasts is a drift too.
+    blocks, and what it means. New blocks are compared with one another too, so that few normal blocks
+    find little. A fault that lasts is a drift too.
 
     Parameters
     ----------
@@ -73,7 +74,7 @@ class DriftMonitor:
     >>> monitor = DriftMonitor(rng.normal(size=2000), block=100)
     >>> bool(monitor.update(rng.normal(size=1000))["drifted"].any())
     False
-    >>> bool(monitor.update(rng.normal(2, size=2000))["drifted"].any())
+    >>> bool(monitor.update(rng.normal(2, size=4000))["drifted"].any())
     True
     """
 
