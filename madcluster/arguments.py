@@ -6,8 +6,9 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import ArrayLike
 
-__all__ = ["check_flag", "check_number", "check_one_of", "check_whole"]
+__all__ = ["check_flag", "check_number", "check_one_of", "check_scores", "check_whole"]
 
 
 def check_whole(name: str, value: object, least: int = 1) -> int:
@@ -70,3 +71,20 @@ def check_flag(name: str, value: object) -> bool:
     if not isinstance(value, bool | np.bool_):
         raise ValueError(f"{name} must be True or False, got {value!r}")
     return bool(value)
+
+
+def check_scores(name: str, scores: ArrayLike, *, least: int = 1) -> np.ndarray:
+    """Finite scores (n,) as float64.
+
+    Raises
+    ------
+    ValueError
+        If they are of another shape, fewer than `least`, or one is not finite.
+    """
+    values = np.asarray(scores, dtype=np.float64)
+    if values.ndim != 1 or len(values) < least:
+        raise ValueError(f"{name} must be (n,) and not empty, got shape {values.shape}")
+    if not np.isfinite(values).all():
+        row = int(np.argmin(np.isfinite(values)))
+        raise ValueError(f"{name} holds {values[row]} in row {row}")
+    return values

@@ -6,7 +6,13 @@ import numpy as np
 import pytest
 
 from madcluster import MADCluster
-from madcluster.arguments import check_flag, check_number, check_one_of, check_whole
+from madcluster.arguments import (
+    check_flag,
+    check_number,
+    check_one_of,
+    check_scores,
+    check_whole,
+)
 
 
 @pytest.mark.parametrize("value", [3, np.int64(3), np.uint8(3)])
@@ -105,3 +111,14 @@ def test_numbers_of_numpy_are_trained_with_and_saved(tmp_path):
     detector.save(tmp_path / "file")
     again = MADCluster.load(tmp_path / "file")
     np.testing.assert_array_equal(again.decision_function(x), detector.decision_function(x))
+
+
+def test_scores_are_finite_and_of_one_dimension():
+    found = check_scores("scores", [1, 2])
+    assert (found.tolist(), found.dtype) == ([1.0, 2.0], np.dtype(np.float64))
+    with pytest.raises(ValueError, match=r"scores holds inf in row 1"):
+        check_scores("scores", [0.0, np.inf, np.nan])
+    for wrong in ([], [[1.0]], 1.0):
+        with pytest.raises(ValueError, match=r"must be .n,. and not empty, got shape"):
+            check_scores("scores", wrong)
+    assert len(check_scores("scores", [], least=0)) == 0

@@ -1,9 +1,11 @@
-"""The drift test against its promise, and where blocks are wrong."""
+"""The drift test against its promise, with blocks that are exchangeable."""
 
 import numpy as np
 import pytest
 from scipy.stats import binom, kstest
+from statsmodels.tsa.stattools import acf
 
+from madcluster.service import drift
 from madcluster.service.drift import DriftMonitor, find_period
 
 
@@ -56,9 +58,7 @@ def test_rows_may_be_cut_anywhere():
     assert piecewise.wealth == whole.wealth
 
 
-def test_parts_of_a_daily_cycle_are_no_blocks():
-    """Nine hours of a row every quarter of an hour differ; whole days do not."""
-
+def test_whole_days_of_a_daily_cycle_are_no_drift():
     def drifts(block, seed):
         rng = np.random.default_rng(seed)
         daily = np.sin(2 * np.pi * np.arange(96 * 60) / 96)
@@ -102,3 +102,17 @@ def test_scores_are_checked():
     with pytest.raises(ValueError, match="normal must be"):
         DriftMonitor([], block=1)
     assert monitor.update([]).empty
+
+
+def test_none_and_some_blocks_have_the_same_form():
+    monitor = DriftMonitor(np.arange(100.0), block=10)
+    none, some = monitor.update([1.0]), monitor.update(np.arange(30.0))
+    assert none.dtypes.to_dict() == some.dtypes.to_dict()
+    assert (len(none), len(some)) == (0, 3)
+
+
+def test_the_autocorrelation_is_that_of_statsmodels():
+    x = np.random.default_rng(0).normal(5, 2, (101, 3)).cumsum(0)
+    found = drift._autocorrelation(x)
+    for channel, each in zip(x.T, found.T, strict=True):
+        np.testing.assert_allclose(each, acf(channel, nlags=100, fft=False), atol=1e-12)

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 from scipy.ndimage import grey_closing, grey_opening
 from scipy.stats import genpareto
 
-from madcluster.arguments import check_number, check_one_of, check_whole
+from madcluster.arguments import check_number, check_one_of, check_scores, check_whole
 from madcluster.data.series import segments
 
 __all__ = [
@@ -35,16 +35,6 @@ class Alarm(NamedTuple):
     stop: int
     peak: int  # row of the highest score
     score: float
-
-
-def _scores(scores: ArrayLike) -> np.ndarray:
-    values = np.asarray(scores, dtype=np.float64)
-    if values.ndim != 1 or not len(values):
-        raise ValueError(f"scores must be (n,) and not empty, got shape {values.shape}")
-    if not np.isfinite(values).all():
-        row = int(np.argmin(np.isfinite(values)))
-        raise ValueError(f"scores holds {values[row]} in row {row}")
-    return values
 
 
 def _check_lengths(min_length: int, join: int) -> None:
@@ -86,7 +76,7 @@ def find_alarms(
     >>> [alarm[:2] for alarm in find_alarms([0, 5, 3, 5, 0, 0, 5], 4, release=2)]
     [(1, 4), (6, 7)]
     """
-    values = _scores(scores)
+    values = check_scores("scores", scores)
     release = threshold if release is None else release
     if not release <= threshold:
         raise ValueError(f"release must not be above the threshold {threshold}, got {release}")
@@ -139,7 +129,7 @@ def peaks_threshold(
     ValueError
         If an argument is out of its range, or fewer than ten different scores lie in the tail.
     """
-    values = _scores(scores)
+    values = check_scores("scores", scores)
     if initial is None:
         initial = max(min(0.98, 1 - 20 / len(values)), 1e-3)
     if not 0 < initial < 1:
@@ -187,7 +177,7 @@ def conformal_threshold(scores: ArrayLike, probability: float = 0.05, *, block: 
     ValueError
         If an argument is out of its range, or there are too few blocks for that probability.
     """
-    values = _scores(scores)
+    values = check_scores("scores", scores)
     probability = check_number("probability", probability, 0, 1)
     block = check_whole("block", block)
     n = len(values) // block
@@ -245,7 +235,7 @@ def budget_threshold(
     UserWarning
         If the budget does not bind: no threshold with few enough rows in alarm has more alarms.
     """
-    values = _scores(scores)
+    values = check_scores("scores", scores)
     max_share = check_number("max_share", max_share, 0, 1, ends="(]")
     if not alarms_per_day >= 0:
         raise ValueError(f"alarms_per_day must not be negative, got {alarms_per_day}")

@@ -8,9 +8,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 from scipy.signal import find_peaks
-from statsmodels.tsa.stattools import acf
 
-from madcluster.arguments import check_number, check_whole
+from madcluster.arguments import check_number, check_scores, check_whole
 
 __all__ = ["Drift", "DriftMonitor", "find_period"]
 
@@ -33,17 +32,17 @@ class DriftMonitor:
     """Test whether blocks of new rows are like those of normal rows, as often as there is a new one.
 
     The p-value of a block is the rank of its median among those of all blocks before it, with ties
-    broken at random. If blocks are exchangeable, these p-values
-    are independent and uniform, and a bet against that wins nothing in the long run: the wealth of the
-    *simple jumper* (Vovk et al., COPA 2021), which bets on high and on low levels, is a martingale
-    that starts at 1. By Ville's inequality it ever reaches 1/alpha with a probability of at most
-    alpha, however long it is watched.
+    broken at random. If blocks are exchangeable, these p-values are independent and uniform, and a bet
+    against that wins nothing in the long run: the wealth of the *simple jumper* (Vovk et al., COPA
+    2021), which bets on high and on low levels, is a martingale that starts at 1. By Ville's inequality
+    it ever reaches 1/alpha with a probability of at most alpha, however long it is watched.
 
     What is guaranteed: at most that probability of a false drift, if blocks are exchangeable. Blocks of
     parts of a day are not where the process has a daily cycle; whole periods are more nearly so: see
-    `find_period`. What is not: how soon a drift is found, at the earliest after log(1/alpha)/log(3/2)
-    blocks, and what it means. New blocks are compared with one another too, so that few normal blocks
-    find little. A fault that lasts is a drift too.
+    `find_period`. What is not: how soon a drift is found, and what it means. A third of the wealth
+    bets on high levels, and grows by less than half a block: nothing is found before
+    log(3/alpha)/log(3/2) blocks, 15 for the default. New blocks are compared with one another too, so
+    that few normal blocks find little, also later. A fault that lasts is a drift too.
 
     Parameters
     ----------
@@ -81,7 +80,7 @@ class DriftMonitor:
     def __init__(
         self, normal: ArrayLike, *, block: int, alpha: float = 0.01, seed: int = 0
     ) -> None:
-        values = _scores("normal", normal)
+        values = check_scores("normal", normal)
         self.block = check_whole("block", block)
         self.alpha = check_number("alpha", alpha, 0, 1)
         n = len(values) // self.block
@@ -110,15 +109,21 @@ class DriftMonitor:
         Returns
         -------
         A row, with the columns of `Drift`, for every block that they filled.
+
+        Raises
+        ------
+        ValueError
+            For scores that are not finite; none of them is taken then.
         """
-        values = np.concatenate([self._rest, _scores("scores", scores, empty=True)])
+        values = np.concatenate([self._rest, check_scores("scores", scores, least=0)])
         found = []
         while len(values) >= self.block:
             self.seen += self.block
             found.append(self._take(float(np.median(values[: self.block]))))
             values = values[self.block :]
         self._rest = values
-        return pd.DataFrame(found, columns=list(Drift._fields))
+        kinds = {"stop": int, "level": float, "p_value": float, "wealth": float, "drifted": bool}
+        return pd.DataFrame(found, columns=list(kinds)).astype(kinds)
 
     def _take(self, median: float) -> Drift:
         before = np.array(self._medians)
@@ -130,16 +135,6 @@ class DriftMonitor:
         self.drifted = self.drifted or self.wealth >= 1 / self.alpha
         level = float(np.searchsorted(self._normal, median) / len(self._normal))
         return Drift(self.seen, level, p, self.wealth, self.drifted)
-
-
-def _scores(name: str, scores: ArrayLike, *, empty: bool = False) -> np.ndarray:
-    values = np.asarray(scores, dtype=np.float64)
-    if values.ndim != 1 or not (len(values) or empty):
-        raise ValueError(f"{name} must be (n,) and not empty, got shape {values.shape}")
-    if not np.isfinite(values).all():
-        row = int(np.argmin(np.isfinite(values)))
-        raise ValueError(f"{name} holds {values[row]} in row {row}")
-    return values
 
 
 def find_period(rows: ArrayLike, *, longest: int | None = None) -> int | None:
@@ -167,10 +162,18 @@ def find_period(rows: ArrayLike, *, longest: int | None = None) -> int | None:
     longest = len(values) // 3 if longest is None else check_whole("longest", longest)
     if not values.shape[1] or longest < 2:
         return None
-    mean = np.mean([acf(each, nlags=longest, fft=True) for each in values.T], axis=0)
+    mean = _autocorrelation(values)[: longest + 1].mean(1)
     # the estimate shrinks with the lag, since fewer pairs of rows are that far apart
     mean *= len(values) / (len(values) - np.arange(len(mean)))
     peaks, about = find_peaks(mean, height=0.2, prominence=0.2)
     if not len(peaks):
         return None
     return int(peaks[np.argmax(about["peak_heights"] >= 0.9 * about["peak_heights"].max())])
+
+
+def _autocorrelation(values: np.ndarray) -> np.ndarray:
+    """Of every channel with itself, by lag, with the same divisor for all lags; (n c) → (n c)."""
+    n = len(values)
+    around = np.fft.rfft(values - values.mean(0), n=2 * n, axis=0)  # zeros behind: no lag wraps
+    products = np.fft.irfft(np.abs(around) ** 2, n=2 * n, axis=0)[:n]
+    return products / products[0]
