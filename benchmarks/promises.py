@@ -3,7 +3,8 @@
 Six detectors are fitted on the train split of every entity that is there, and every rule chooses a
 threshold, once from the scores of the training rows and once from those of rows that the detector has
 not learned. What each rule promises of normal rows is then counted on the normal rows of the test split
-that are further than a window of the slowest detector from any labeled one. Labels choose nothing.
+that are further than a window of the slowest detector from any labeled one. Labels say which rows are
+normal, and choose nothing else.
 
 The protocol, written before the first run:
 
@@ -14,9 +15,14 @@ The protocol, written before the first run:
   promise is kept where at most three times as much is seen; of the budget, both (one endless alarm is
   few alarms).
 - Drift, by which entities are told apart: the share of normal test rows above the median of the scores
-  that were not learned. Without drift it is near one half; "no drift" is .25 to .75.
+  that were not learned, so by labels too. Without drift it is near one half; "no drift" is .25 to .75.
 - PCAError, Mahalanobis, NearestNeighbor, LinearAutoregression, KMeansAD with their defaults; MADCluster
   is DeepSVDD with the head by the short protocol of chapter 13. One seed.
+
+What was changed later: a first run was stopped after 56 entities, all of MSL and some of SMAP, and its
+shares were looked at. The budget was then given its bound on the rows in alarm, in the package and
+here, since one endless alarm had counted as a promise kept; nothing else was changed, and all was run
+anew.
 
 One row per entity, detector, rule and source of scores -> promises.csv.gz. It can be stopped: entities
 that are done lie under _runs/promises.
@@ -167,13 +173,12 @@ def main() -> None:
     table = pd.DataFrame(rows).drop(columns="error", errors="ignore")
     kept = table["seen"] <= 3 * table["promised"]
     kept &= (table["rule"] != "budget") | (table["rows_above"] <= 3 * SHARE)
-    table["within_3"] = kept.where(table["seen"].notna())
+    table["kept"] = kept.where(table["seen"].notna()).astype(float)
     calm = table[table["drift"].between(0.25, 0.75)]
     for words, part in (("all entities", table), ("without drift", calm)):
         print(f"\nshare of {words} with at most three times what was promised")
-        print(part.pivot_table("within_3", ["rule", "source"], "detector").astype(float).round(2))
-    columns = table.drop(columns="within_3")
-    write_result(columns.assign(**provenance()), "promises", compress=True)
+        print(part.pivot_table("kept", ["rule", "source"], "detector").round(2))
+    write_result(table.assign(**provenance()), "promises", compress=True)
 
 
 if __name__ == "__main__":
