@@ -3,28 +3,52 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-__all__ = ["check_flag", "check_number", "check_one_of", "check_scores", "check_whole"]
+__all__ = [
+    "check_flag",
+    "check_number",
+    "check_one_of",
+    "check_scores",
+    "check_seed",
+    "check_whole",
+    "plain",
+]
+
+MOST = 2**31 - 1  # what sizes and counts are stored in, here or in a library below
 
 
-def check_whole(name: str, value: object, least: int = 1) -> int:
+def check_whole(name: str, value: object, least: int = 1, most: int = MOST) -> int:
     """The integer, also from NumPy; a bool is none.
 
     Raises
     ------
     ValueError
-        If it is no integer or below `least`.
+        If it is no integer, below `least` or above `most`.
     """
     if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
         kind = {0: "an integer of at least 0", 1: "a positive integer"}.get(
             least, f"at least {least}"
         )
         raise ValueError(f"{name} must be {kind}, got {value!r}")
+    if value > most:
+        raise ValueError(f"{name} must be at most {most}, got {value!r}")
     return int(value)
+
+
+def check_seed(value: object) -> int:
+    """The integer from 0 to 2³² − 1: what the generators of torch, NumPy and scikit-learn all take.
+
+    Raises
+    ------
+    ValueError
+        If it is anything else.
+    """
+    return check_whole("seed", value, 0, 2**32 - 1)
 
 
 def check_number(
@@ -88,3 +112,20 @@ def check_scores(name: str, scores: ArrayLike, *, least: int = 1) -> np.ndarray:
         row = int(np.argmin(np.isfinite(values)))
         raise ValueError(f"{name} holds {values[row]} in row {row}")
     return values
+
+
+def plain(value: Any) -> Any:
+    """The same without NumPy's numbers and arrays, in containers of its own.
+
+    Mappings, lists and tuples are copied with all that is in them; a module, or whatever else is in
+    them, stays the one that it is.
+    """
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, np.ndarray):
+        return plain(value.tolist())
+    if isinstance(value, Mapping):
+        return {plain(name): plain(inner) for name, inner in value.items()}
+    if type(value) in (list, tuple):
+        return type(value)(map(plain, value))
+    return value

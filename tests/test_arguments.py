@@ -11,7 +11,9 @@ from madcluster.arguments import (
     check_number,
     check_one_of,
     check_scores,
+    check_seed,
     check_whole,
+    plain,
 )
 
 
@@ -33,6 +35,28 @@ def test_the_least_is_named():
         check_whole("n", -1, 0)
     with pytest.raises(ValueError, match="n must be at least 2, got 1"):
         check_whole("n", 1, 2)
+
+
+@pytest.mark.parametrize("value", [2**32, 2**64, 10**30, -1, 0.0, None])
+def test_a_seed_is_one_that_all_generators_take(value):
+    assert check_seed(np.uint32(2**32 - 1)) == 2**32 - 1
+    with pytest.raises(ValueError, match="seed must be"):
+        check_seed(value)
+
+
+def test_what_no_size_can_be_is_refused():
+    with pytest.raises(
+        ValueError, match="n must be at most 2147483647, got 1000000000000000000000"
+    ):
+        check_whole("n", 10**30)
+
+
+def test_plain_values_are_those_of_python_in_containers_of_their_own():
+    inner = {"d": np.int64(8), "sizes": np.array([2, 5]), "shares": (np.float64(0.5), None)}
+    found = plain([inner])
+    assert found == [{"d": 8, "sizes": [2, 5], "shares": (0.5, None)}]
+    assert type(found[0]["d"]) is type(found[0]["sizes"][0]) is int
+    assert found[0] is not inner
 
 
 @pytest.mark.parametrize("value", [0.5, 0, 1, np.float32(0.25), np.int64(1)])

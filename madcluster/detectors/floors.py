@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from madcluster.aggregation import Aggregate, Smooth
-from madcluster.arguments import check_whole
+from madcluster.arguments import check_seed, check_whole
 from madcluster.data import windows
 from madcluster.data.series import ScalerKind
 from madcluster.detectors.base import Detector
@@ -38,7 +38,7 @@ class RandomScore(Detector):
 
     def check(self) -> None:
         super().check()
-        check_whole("seed", self.seed, 0)
+        check_seed(self.seed)
 
     def window_scores(self, z: np.ndarray, starts: np.ndarray) -> np.ndarray:
         return np.random.default_rng(self.seed).random(len(z))[starts, None]

@@ -6,7 +6,7 @@ import numpy as np
 from sklearn.ensemble import IsolationForest as SklearnForest
 
 from madcluster.aggregation import Aggregate, Smooth
-from madcluster.arguments import check_whole
+from madcluster.arguments import check_seed, check_whole
 from madcluster.data.series import ScalerKind
 from madcluster.detectors.base import Detector
 
@@ -52,7 +52,7 @@ class IsolationForest(Detector):
         super().check()
         check_whole("n_trees", self.n_trees)
         check_whole("sample", self.sample, 2)
-        check_whole("seed", self.seed, 0)
+        check_seed(self.seed)
 
     def _fit(self, z: np.ndarray) -> None:
         rows = min(self.sample, len(z))

@@ -9,7 +9,7 @@ from sklearn.cluster import KMeans
 from sklearn.neighbors import NearestNeighbors
 
 from madcluster.aggregation import Aggregate, Smooth
-from madcluster.arguments import check_whole
+from madcluster.arguments import check_seed, check_whole
 from madcluster.data import windows
 from madcluster.data.series import ScalerKind
 from madcluster.detectors.base import Detector
@@ -112,7 +112,7 @@ class KMeansAD(Detector):
         super().check()
         check_whole("n_clusters", self.n_clusters)
         check_whole("max_train", self.max_train)
-        check_whole("seed", self.seed, 0)
+        check_seed(self.seed)
 
     def _fit(self, z: np.ndarray) -> None:
         n = len(z) - self.window + 1

@@ -9,7 +9,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from scipy.signal import find_peaks
 
-from madcluster.arguments import check_number, check_scores, check_whole
+from madcluster.arguments import check_number, check_scores, check_seed, check_whole
 
 __all__ = ["Drift", "DriftMonitor", "find_period"]
 
@@ -94,7 +94,7 @@ class DriftMonitor:
         # a rank among the normal rows would not do: the normal blocks are part of those themselves
         self._medians = np.median(whole, axis=1).tolist()
         self._bets = np.full(len(BETS), 1 / len(BETS))
-        self._rng = np.random.default_rng(check_whole("seed", seed, 0))
+        self._rng = np.random.default_rng(check_seed(seed))
         self._rest = np.empty(0)
         self.seen, self.drifted = 0, False
 
