@@ -68,6 +68,7 @@ from madcluster.heads import Head, WithHead
 from madcluster.heads.head import Assignment, variance_floor
 from madcluster.metrics import average_precision_score
 from madcluster.models import THOC, DeepSVDD, Embedder, Embedding, as_embedder
+from madcluster.randomness import seeded
 from madcluster.scoring import score
 from madcluster.study.results import provenance, write_result
 from madcluster.training import Batches, Config, fit, split_tail
@@ -346,8 +347,7 @@ class Mahalanobis(Embedder):
 
 
 def model_of(embedder: str, variant: Variant, n_channels: int, seed: int) -> WithHead:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed):
         base = EMBEDDERS[embedder](n_channels)
         if not variant.bias:
             for name, parameter in base.named_parameters():

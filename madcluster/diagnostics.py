@@ -20,6 +20,7 @@ from torch import Tensor
 
 from madcluster.loss import distance_mapping
 from madcluster.models.base import Embedder
+from madcluster.randomness import undisturbed
 
 __all__ = [
     "CollapseWarning",
@@ -126,7 +127,7 @@ def spread(model: Embedder, x: Tensor) -> Spread:
     was_training = model.training
     model.eval()
     # some models draw noise in forward: training must not depend on whether somebody looks
-    with torch.random.fork_rng(devices=[x.device] if x.device.type == "cuda" else []):
+    with undisturbed(x.device):
         out = model(x)
     model.train(was_training)
     centers = model.anchors()

@@ -6,7 +6,6 @@ import contextlib
 import copy
 import math
 import sys
-import threading
 import time
 import warnings
 from collections.abc import Iterator, Mapping
@@ -18,10 +17,11 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from madcluster.arguments import check_number, check_whole
+from madcluster.arguments import check_number, check_seed, check_whole
 from madcluster.diagnostics import WINDOWS, Monitor
 from madcluster.models.base import NOTHING, Embedder, windows_of
 from madcluster.progress import progress
+from madcluster.randomness import seeded
 
 __all__ = [
     "Config",
@@ -31,7 +31,6 @@ __all__ = [
     "flushed_denormals",
     "resolve_device",
     "seed_everything",
-    "seeded",
     "split_tail",
 ]
 
@@ -59,7 +58,7 @@ class Config:
     def __post_init__(self) -> None:
         for name in ("window", "stride", "epochs", "batch_size", "patience"):
             self._set(name, check_whole(name, getattr(self, name)))
-        self._set("seed", check_whole("seed", self.seed, 0))
+        self._set("seed", check_seed(self.seed))
         if self.stride > self.window:
             raise ValueError(
                 f"stride must not exceed the window of {self.window} steps, got {self.stride}: "
@@ -108,33 +107,6 @@ def seed_everything(seed: int) -> None:
     random.seed(seed)
     np.random.seed(seed)  # noqa: NPY002
     torch.manual_seed(seed)
-
-
-_ONE_AT_A_TIME = threading.RLock()
-
-
-@contextlib.contextmanager
-def seeded(seed: int, device: torch.device | None = None) -> Iterator[None]:
-    """Draw torch's random numbers from a seed, and leave the caller's generators as they were.
-
-    Torch has one generator for all threads. So that each of several fits in threads gives what it would
-    give alone, one is inside at a time. A thread of yours that draws from the global generator
-    meanwhile still meets it in an unknown state: give it a generator of its own.
-
-    Parameters
-    ----------
-    seed : int
-    device : torch.device, optional
-        Where the numbers are drawn beside the CPU. Generators of other devices are not touched.
-    """
-    seed = check_whole("seed", seed, 0)
-    cuda = [device] if device is not None and device.type == "cuda" else []
-    with _ONE_AT_A_TIME, torch.random.fork_rng(devices=cuda):
-        torch.default_generator.manual_seed(seed)
-        for each in cuda:
-            with torch.cuda.device(each):
-                torch.cuda.manual_seed(seed)
-        yield
 
 
 def resolve_device(device: str) -> torch.device:

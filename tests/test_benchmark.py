@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pandas as pd
@@ -219,6 +220,18 @@ def test_the_released_wiring_is_an_embedder_by_name(tmp_path):
     table = run_all(runs, tmp_path)
     assert (table["status"] == "done").all(), table["error"].dropna().tolist()
     assert table["distinct_scores"].min() > 2
+
+
+def test_the_released_wiring_repeats_itself_in_threads():
+    options = {"d": 8, "n_layers": 1, "patch_sizes": [5]}
+    run = grid(["synthetic"], ["dcdetector_released"], settings={**QUICK, "options": options})[0]
+
+    def weights(_):
+        return torch.cat([w.flatten() for w in benchmark._detector(run, 8).embedder.parameters()])
+
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(weights, range(40)))
+    assert all(torch.equal(each, found[0]) for each in found)
 
 
 def test_summary_is_a_mean_over_entities_of_means_over_seeds():

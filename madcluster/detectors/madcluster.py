@@ -19,8 +19,9 @@ from madcluster.data.series import ScalerKind
 from madcluster.detectors.base import Detector
 from madcluster.heads import Guard, Head, Objective, Score, Terms, build
 from madcluster.models.base import windows_of
+from madcluster.randomness import seeded
 from madcluster.service.checkpoints import CheckpointError
-from madcluster.training import Config, fit, resolve_device, seeded, split_tail
+from madcluster.training import Config, fit, resolve_device, split_tail
 
 __all__ = ["MADCluster"]
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from madcluster.contract import ContractError, require
 from madcluster.heads.head import Head, WithHead
 from madcluster.models.base import Embedder, Embedding, as_embedder
+from madcluster.randomness import undisturbed
 
 __all__ = ["check_embedder"]
 
@@ -54,11 +55,11 @@ def check_embedder(
     """
 
     def new(head: bool, weights: int = 0) -> Embedder:
-        torch.manual_seed(seed + weights)
+        torch.default_generator.manual_seed(seed + weights)
         base = as_embedder(make(n_channels, window), n_channels=n_channels, window=window)
         return WithHead(base, Head(base.d)) if head else base
 
-    with torch.random.fork_rng():
+    with undisturbed():
         x = torch.randn(6, window, n_channels, generator=torch.Generator().manual_seed(seed))
         trainable = new(head=False)(x).loss is not None
         for head in (False, True) if trainable else (True,):

@@ -33,13 +33,14 @@ import torch
 from joblib import Parallel, delayed, parallel_config
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 
-from madcluster.arguments import check_flag, check_one_of, check_whole
+from madcluster.arguments import check_flag, check_one_of, check_seed, check_whole
 from madcluster.data import Series, entities, load, synthetic, windows
 from madcluster.detectors import BASELINES, Detector
 from madcluster.detectors.madcluster import MADCluster
 from madcluster.files import whole_file
 from madcluster.metrics import evaluate
 from madcluster.models import EMBEDDERS
+from madcluster.randomness import seeded
 from madcluster.service.alarms import quantile_threshold
 from madcluster.study import as_released
 from madcluster.study.results import commit
@@ -124,7 +125,7 @@ class Run:
             raise ValueError(
                 f"unknown settings {sorted(unknown)} for {self.embedder}: choose from {sorted(known)}"
             )
-        object.__setattr__(self, "seed", check_whole("seed", self.seed, 0))
+        object.__setattr__(self, "seed", check_seed(self.seed))
         object.__setattr__(self, "head", check_flag("head", self.head))
         if self.embedder not in BASELINES:
             MADCluster(head=self.head, seed=self.seed, **self.settings).check()
@@ -328,8 +329,7 @@ def _detector(run: Run, n_channels: int) -> Detector:
     if run.embedder != RELEASED:
         return MADCluster(run.embedder, head=run.head, seed=run.seed, **settings)
     options = settings.pop("options", None) or {}
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(run.seed)
+    with seeded(run.seed):  # initial weights
         model = as_released.ReleasedWiring(
             n_channels, window=_window(run), head=run.head, **options
         )
