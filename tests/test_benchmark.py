@@ -6,16 +6,20 @@ import random
 import signal
 import subprocess
 import sys
+import threading
 import time
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from joblib import parallel_config
 from sklearn.metrics import average_precision_score
 
 from madcluster.detectors import PCAError
+from madcluster.progress import progress
 from madcluster.study import benchmark
 from madcluster.study.benchmark import (
     METRICS,
@@ -378,6 +382,34 @@ def test_one_job_leaves_threads_and_environment_as_they_are(tmp_path, monkeypatc
         monkeypatch.delenv("MADCLUSTER_PROGRESS")
         run_all(grid(["synthetic"], ["l2_norm"]), tmp_path)
         assert "MADCLUSTER_PROGRESS" not in os.environ
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_runs_that_overlap_in_threads_leave_all_as_it_was(tmp_path, monkeypatch):
+    monkeypatch.setenv("MADCLUSTER_PROGRESS", "1")
+    before, filters = torch.get_num_threads(), list(warnings.filters)
+    torch.set_num_threads(3)
+    both, seen = threading.Barrier(2, timeout=60), []
+
+    def execute(run, root):
+        both.wait()  # two are inside
+        if run.entity in ("plant-1", "plant-3"):
+            time.sleep(0.05)  # the first that came leaves first
+        seen.append((torch.get_num_threads(), progress([], "training").disable))
+        raise ValueError("no row is needed")
+
+    monkeypatch.setattr(benchmark, "execute", execute)
+    try:
+        with parallel_config(backend="threading"):
+            table = run_all(grid(["synthetic"], ["constant"]), tmp_path, jobs=2)
+        assert set(table["error"]) == {"ValueError: no row is needed"}
+        assert seen == [(1, True)] * 4
+        assert torch.get_num_threads() == 3
+        with ThreadPoolExecutor(1) as pool:  # what a new thread is given
+            assert pool.submit(torch.get_num_threads).result() == 3
+        assert os.environ["MADCLUSTER_PROGRESS"] == "1"
+        assert warnings.filters == filters
     finally:
         torch.set_num_threads(before)
 

@@ -15,12 +15,13 @@ import math
 import os
 import platform
 import re
+import threading
 import time
 import traceback
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field, fields
 from functools import lru_cache
 from importlib.metadata import version
@@ -40,6 +41,7 @@ from madcluster.detectors.madcluster import MADCluster
 from madcluster.files import whole_file
 from madcluster.metrics import evaluate
 from madcluster.models import EMBEDDERS
+from madcluster.progress import quiet
 from madcluster.randomness import seeded
 from madcluster.service.alarms import quantile_threshold
 from madcluster.study import as_released
@@ -412,8 +414,7 @@ def _read(path: Path, run: Run) -> dict[str, Any] | None:
 def _attempt(run: Run, root: str | os.PathLike[str] | None, source: str) -> dict[str, Any]:
     """The record of a run, also of one that fails."""
     record: dict[str, Any] = {"format": FORMAT, "run": json.loads(_canonical(asdict(run)))}
-    with _alone(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # a collapse is in the row
+    with _alone():
         try:
             row = execute(run, root) | {"commit": source, **_provenance()}
             return record | {"status": "done", "row": row}
@@ -423,19 +424,38 @@ def _attempt(run: Run, root: str | os.PathLike[str] | None, source: str) -> dict
             return record | {"status": "failed", "error": text, "traceback": "".join(last)}
 
 
-@contextmanager
-def _alone() -> Iterator[None]:
-    """One thread and no progress bar; with one job that is the caller's own process, left as it was."""
-    threads, shown = torch.get_num_threads(), os.environ.get("MADCLUSTER_PROGRESS")
-    torch.set_num_threads(1)
-    os.environ["MADCLUSTER_PROGRESS"] = "0"
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
-        del os.environ["MADCLUSTER_PROGRESS"]
-        if shown is not None:
-            os.environ["MADCLUSTER_PROGRESS"] = shown
+class _Alone:
+    """One thread and no warning for a run, also where runs overlap in threads of one process.
+
+    The filters of warnings and the number of threads that torch gives to new ones belong to the whole
+    process: the first run that begins changes them, and the last that ends puts them back.
+    """
+
+    def __init__(self) -> None:
+        self._lock, self._inside, self._outside = threading.Lock(), 0, ExitStack()
+        self._threads = 1  # of torch, before
+
+    @contextmanager
+    def __call__(self) -> Iterator[None]:
+        with self._lock:
+            self._inside += 1
+            if self._inside == 1:
+                self._threads = torch.get_num_threads()
+                self._outside.enter_context(warnings.catch_warnings())
+                warnings.simplefilter("ignore")  # a collapse is in the row
+            torch.set_num_threads(1)
+        try:
+            with quiet():
+                yield
+        finally:
+            with self._lock:
+                torch.set_num_threads(self._threads)
+                self._inside -= 1
+                if not self._inside:
+                    self._outside.close()
+
+
+_alone = _Alone()
 
 
 @lru_cache
