@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -14,9 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from madcluster.data import Series, segments
-
-if TYPE_CHECKING:  # which needs statsmodels
-    from madcluster.study.statistics import Ranks
+from madcluster.study.statistics import Ranks
 
 __all__ = [
     "ANOMALY",

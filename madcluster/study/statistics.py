@@ -13,7 +13,6 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 from scipy.stats import rankdata, studentized_range, wilcoxon
-from statsmodels.stats.multitest import multipletests
 
 __all__ = ["Ranks", "by_data_set", "compare", "interval", "mean_ranks", "paired_differences"]
 
@@ -119,7 +118,16 @@ def compare(
         )
     index = pd.DataFrame(names, columns=list(by))
     result = pd.concat([index, pd.DataFrame(rows)], axis=1).set_index(list(by))
-    return result.assign(p_holm=multipletests(result["p"], method="holm")[1])
+    return result.assign(p_holm=_holm(result["p"].to_numpy()))
+
+
+def _holm(p: np.ndarray) -> np.ndarray:
+    """Holm's correction (Scandinavian Journal of Statistics, 1979): the smallest of m times m, the next
+    times m − 1 … and none below one before it."""
+    order = np.argsort(p)
+    corrected = np.empty_like(p)
+    corrected[order] = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1)).clip(max=1.0)
+    return corrected
 
 
 class Ranks(NamedTuple):
