@@ -1,6 +1,7 @@
 """Tables of the book: written whole or not at all, read by name."""
 
 import re
+import subprocess
 from pathlib import Path
 
 import pandas as pd
@@ -9,6 +10,7 @@ import pytest
 from madcluster.study.results import (
     FOLDER,
     MissingResultError,
+    commit,
     provenance,
     read_result,
     write_result,
@@ -63,3 +65,43 @@ def test_every_committed_table_says_where_its_numbers_come_from(path):
     assert len(frame)
     assert frame["machine"].notna().all()
     assert "seed" in frame or frame["versions"].str.contains("seed").all()
+
+
+@pytest.fixture
+def package(tmp_path):
+    """A package in a repository."""
+    folder = tmp_path / "package"
+    folder.mkdir()
+    (folder / "__init__.py").write_text("")
+
+    def git(*arguments):
+        author = ("-c", "user.name=a", "-c", "user.email=a@b")
+        subprocess.run(["git", *author, *arguments], cwd=tmp_path, check=True, capture_output=True)
+
+    git("init")
+    git("add", ".")
+    git("commit", "-m", "first")
+    return folder
+
+
+def test_no_two_states_of_the_code_share_a_name(package):
+    names = [commit(package)]
+    assert re.fullmatch("[0-9a-f]{12}", names[0])
+    for text in ("a = 1", "a = 2"):
+        (package / "new.py").write_text(text)
+        names.append(commit(package))
+        assert re.fullmatch(f"{names[0]}[+][0-9a-f]{{12}}", names[-1])
+    assert len(set(names)) == 3
+
+
+def test_a_repository_around_an_installed_package_does_not_name_it(package):
+    inner = package / "site-packages" / "inner"
+    inner.mkdir(parents=True)
+    (inner / "__init__.py").write_text("a = 1")
+    first = commit(inner)
+    assert re.fullmatch(r"[\d.]+[+][0-9a-f]{12}", first)
+    (inner / "__pycache__").mkdir()
+    (inner / "__pycache__" / "a.pyc").write_text("")
+    assert commit(inner) == first
+    (inner / "__init__.py").write_text("a = 2")
+    assert commit(inner) != first

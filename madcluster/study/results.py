@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import os
 import platform
 import subprocess
@@ -16,7 +17,8 @@ from madcluster.files import whole_file
 
 __all__ = ["MissingResultError", "commit", "provenance", "read_result", "write_result"]
 
-_ABOVE = Path(__file__).resolve().parents[2]
+PACKAGE = Path(__file__).resolve().parents[1]
+_ABOVE = PACKAGE.parent
 # the tables belong to the book, which is not installed: then those of a checkout one works in
 FOLDER = (_ABOVE if (_ABOVE / "pyproject.toml").exists() else Path.cwd()) / "book" / "results"
 
@@ -67,9 +69,12 @@ def read_result(name: str, *, folder: Path = FOLDER) -> pd.DataFrame:
     raise MissingResultError(f"no table {name!r} under {folder}; there are: {there}")
 
 
-def commit() -> str:
-    """Commit of the package's checkout, with a + where the package was changed since, or "unknown"."""
-    folder = Path(__file__).parents[1]
+def commit(folder: Path = PACKAGE) -> str:
+    """The code of the package: the commit of its checkout where that says all.
+
+    A checkout that was changed since has a + and a digest of the package's files behind its commit; a
+    package without a checkout has its version, a + and the digest. So two states never share a name.
+    """
 
     def git(*arguments: str) -> str:
         return subprocess.run(
@@ -77,7 +82,21 @@ def commit() -> str:
         ).stdout.strip()
 
     try:
+        # a repository that only lies around an installed package says nothing of it
+        git("ls-files", "--error-unmatch", "__init__.py")
         changed = git("status", "--porcelain", "--", ".")
-        return git("rev-parse", "--short=12", "HEAD") + ("+" if changed else "")
+        head = git("rev-parse", "--short=12", "HEAD")
     except (OSError, subprocess.CalledProcessError):
-        return "unknown"
+        return f"{version('madcluster')}+{_digest(folder)}"
+    return f"{head}+{_digest(folder)}" if changed else head
+
+
+def _digest(folder: Path) -> str:
+    """Of names and contents of all files but those that Python writes itself."""
+    found = hashlib.sha256()
+    for path in sorted(folder.rglob("*")):
+        if path.is_file() and "__pycache__" not in path.parts:
+            content = path.read_bytes()
+            found.update(f"{path.relative_to(folder).as_posix()} {len(content)}\n".encode())
+            found.update(content)
+    return found.hexdigest()[:12]
