@@ -24,6 +24,7 @@ from madcluster.study import benchmark
 from madcluster.study.benchmark import (
     METRICS,
     ForeignResultWarning,
+    OtherCodeWarning,
     Run,
     grid,
     run_all,
@@ -419,11 +420,53 @@ def test_results_of_other_code_are_named_and_done_again_on_request(tmp_path, mon
     monkeypatch.setattr(benchmark, "commit", lambda: "older")
     run_all(runs, tmp_path)
     monkeypatch.setattr(benchmark, "commit", lambda: "newer")
-    said = []
-    kept = run_all(runs, tmp_path, report=said.append)
+    with pytest.warns(OtherCodeWarning, match=r"4 of 4 .*newer has made: 4 by older.*renew=True"):
+        kept = run_all(runs, tmp_path)
     assert set(kept["commit"]) == {"older"}
-    assert said == ["kept from other code than newer: 4 by older; renew=True does them again"]
-    assert set(run_all(runs, tmp_path, renew=True)["commit"]) == {"newer"}
-    said.clear()
-    run_all(runs, tmp_path, report=said.append)
-    assert said == []
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert set(run_all(runs, tmp_path, renew=True)["commit"]) == {"newer"}
+        run_all(runs, tmp_path)
+
+
+def test_failures_of_other_code_are_named_and_done_again_too(tmp_path, monkeypatch):
+    runs = grid(["synthetic"], ["constant"])
+    with monkeypatch.context() as patch:
+        patch.setattr(benchmark, "commit", lambda: "older")
+        patch.setattr(benchmark, "execute", lambda *_: 1 / 0)
+        run_all(runs, tmp_path)
+    with pytest.warns(OtherCodeWarning, match="4 by older"):
+        kept = run_all(runs, tmp_path)
+    assert set(kept["status"]) == {"failed"}
+    assert set(kept["commit"]) == {"older"}
+    assert set(run_all(runs, tmp_path, renew=True)["status"]) == {"done"}
+
+
+def test_a_scheduler_without_its_package_says_what_to_install(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    with pytest.raises(ImportError, match="pip install distributed"):
+        run_all(quick(), tmp_path, scheduler="tcp://nowhere:1")
+
+
+def test_numbers_of_numpy_in_settings_are_the_same_run():
+    given = {"window": np.int64(50), "lr": np.float64(0.1), "options": {"sizes": (np.int64(5),)}}
+    run = Run(dataset="synthetic", entity="plant-0", embedder="deepsvdd", settings=given)
+    same = {"window": 50, "lr": 0.1, "options": {"sizes": [5]}}
+    other = Run(dataset="synthetic", entity="plant-0", embedder="deepsvdd", settings=same)
+    assert run == other
+    assert run.key == other.key
+    assert run.settings["options"] is not given["options"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"entity": "plant-9"}, "entity must be one of.*plant-3"),
+        ({"embedder": "nearest_neighbor", "settings": {"window": 2.5}}, "window must be"),
+        ({"embedder": "random", "seed": 2**32}, "seed must be at most"),
+        ({"settings": {"options": {"d": object()}}}, "settings must be plain values"),
+    ],
+)
+def test_a_run_that_cannot_work_is_refused_when_it_is_made(changes, message):
+    with pytest.raises(ValueError, match=message):
+        Run(**{"dataset": "synthetic", "entity": "plant-0", "embedder": "deepsvdd", **changes})

@@ -34,7 +34,7 @@ import torch
 from joblib import Parallel, delayed, parallel_config
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 
-from madcluster.arguments import check_flag, check_one_of, check_seed, check_whole
+from madcluster.arguments import check_flag, check_one_of, check_seed, check_whole, plain
 from madcluster.data import Series, entities, load, synthetic, windows
 from madcluster.detectors import BASELINES, Detector
 from madcluster.detectors.madcluster import MADCluster
@@ -51,6 +51,7 @@ __all__ = [
     "DATASETS",
     "EMBEDDER_NAMES",
     "ForeignResultWarning",
+    "OtherCodeWarning",
     "Protocol",
     "Run",
     "collect",
@@ -77,6 +78,10 @@ METRICS = tuple(evaluate([0, 0, 1], [0.0, 1.0, 2.0]))
 
 class ForeignResultWarning(UserWarning):
     """A file in the folder of results is damaged or belongs to something else; it is not used."""
+
+
+class OtherCodeWarning(UserWarning):
+    """Results in the folder were made by other code than this, and are kept."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,6 +127,8 @@ class Run:
         check_one_of("protocol", self.protocol, get_args(Protocol))
         if self.head and self.embedder in BASELINES:
             raise ValueError(f"{self.embedder} is a baseline and takes no head")
+        if self.dataset == "synthetic":
+            check_one_of("entity", self.entity, entities_of(self.dataset))
         known = _settings(self.embedder)
         if unknown := set(self.settings) - known:
             raise ValueError(
@@ -129,8 +136,15 @@ class Run:
             )
         object.__setattr__(self, "seed", check_seed(self.seed))
         object.__setattr__(self, "head", check_flag("head", self.head))
-        if self.embedder not in BASELINES:
-            MADCluster(head=self.head, seed=self.seed, **self.settings).check()
+        try:  # as a file holds them, so that a row of a table leads back to an equal run
+            settings = json.loads(_canonical(plain(self.settings)))
+        except TypeError as error:
+            raise ValueError(f"settings must be plain values: {error}") from error
+        object.__setattr__(self, "settings", settings)
+        if self.embedder in BASELINES:
+            BASELINES[self.embedder](**settings).check()
+        else:
+            MADCluster(head=self.head, seed=self.seed, **settings).check()
 
     @property
     def key(self) -> str:
@@ -411,9 +425,19 @@ def _read(path: Path, run: Run) -> dict[str, Any] | None:
     return record
 
 
+def _record(run: Run, source: str) -> dict[str, Any]:
+    """What every file of a result begins with."""
+    return {"format": FORMAT, "run": json.loads(_canonical(asdict(run))), "commit": source}
+
+
+def _made_by(record: Mapping[str, Any]) -> str:
+    """The commit whose code wrote a record, also where the run failed."""
+    return str(record.get("commit") or (record.get("row") or {}).get("commit") or "unknown")
+
+
 def _attempt(run: Run, root: str | os.PathLike[str] | None, source: str) -> dict[str, Any]:
     """The record of a run, also of one that fails."""
-    record: dict[str, Any] = {"format": FORMAT, "run": json.loads(_canonical(asdict(run)))}
+    record = _record(run, source)
     with _alone():
         try:
             row = execute(run, root) | {"commit": source, **_provenance()}
@@ -495,8 +519,8 @@ def run_all(
     retry : bool
         Do failed runs again. Otherwise they stay failed, with their error.
     renew : bool
-        Do runs again whose file was written by another commit of the package than this. Otherwise they
-        are kept, and `report` is told how many there are and by which.
+        Do runs again, finished or failed, whose file was written by other code of the package than
+        this. Otherwise they are kept, with a warning.
     root : folder, optional
         Where the data sets lie; see `madcluster.load`.
     report : function of a line of text
@@ -512,8 +536,17 @@ def run_all(
         If worker processes die again and again without finishing a run.
     ImportError
         If a scheduler is named and `distributed` is not installed.
+
+    Warns
+    -----
+    OtherCodeWarning
+        If results are kept that other code has made: how many, and by which.
+    ForeignResultWarning
+        If a file is damaged or belongs to something else.
     """
     jobs = check_whole("jobs", jobs)
+    if scheduler is not None:
+        _client()  # before any work
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
     todo = {run.key: run for run in runs}  # each once
@@ -522,7 +555,7 @@ def run_all(
         record = _read(_path(folder, run), run)
         if record is None or (retry and record["status"] == "failed"):
             continue
-        made_by = (record.get("row") or {}).get("commit", source)
+        made_by = _made_by(record)
         if made_by != source:
             others[made_by] += 1
             if renew:
@@ -530,7 +563,12 @@ def run_all(
         del todo[key]
     if others and not renew:
         by = ", ".join(f"{number} by {made_by}" for made_by, number in others.most_common())
-        report(f"kept from other code than {source}: {by}; renew=True does them again")
+        warnings.warn(
+            f"{others.total()} of {len(runs)} results in {folder} are kept that other code than "
+            f"{source} has made: {by}. run_all(…, renew=True) does them again",
+            OtherCodeWarning,
+            stacklevel=2,
+        )
     if todo:
         _work(list(todo.values()), folder, jobs, scheduler, root, report)
     return collect(runs, folder)
@@ -579,17 +617,25 @@ def _workers(scheduler: str | None) -> Iterator[None]:
     if scheduler is None:
         yield
         return
-    from distributed import Client
-
-    with Client(scheduler), parallel_config(backend="dask"):
+    with _client()(scheduler), parallel_config(backend="dask"):
         yield
+
+
+def _client() -> Any:
+    try:
+        from distributed import Client
+    except ImportError as error:
+        raise ImportError(
+            "a scheduler needs distributed: python -m pip install distributed"
+        ) from error
+    return Client
 
 
 def collect(runs: Sequence[Run], out: str | os.PathLike[str]) -> pd.DataFrame:
     """Rows of the runs that have a file, without running anything.
 
     Finished rows are those of `execute` with `commit`, `versions` and `machine`; the columns `status`
-    ("done" or "failed") and `error` come last. A failed run has no metrics.
+    ("done" or "failed") and `error` come last. A failed run has no metrics, but a `commit`.
     """
     rows = []
     for run in runs:
@@ -597,7 +643,10 @@ def collect(runs: Sequence[Run], out: str | os.PathLike[str]) -> pd.DataFrame:
         if record is None:
             continue
         name = {f.name: getattr(run, f.name) for f in fields(run)}
-        row = record.get("row") or name | {"settings": _canonical(dict(run.settings))}
+        row = record.get("row") or name | {
+            "settings": _canonical(dict(run.settings)),
+            "commit": _made_by(record),
+        }
         rows.append(row | {"status": record["status"], "error": record.get("error")})
     return pd.DataFrame(rows)
 
@@ -619,7 +668,7 @@ def restore(table: pd.DataFrame, out: str | os.PathLike[str]) -> int:
         values = {name: None if pd.isna(value) else value for name, value in row.items()}
         for name in ("status", "error"):
             values.pop(name)
-        record = {"format": FORMAT, "run": json.loads(_canonical(asdict(run)))}
+        record = _record(run, values.get("commit") or "unknown")
         _write(record | {"status": "done", "row": values}, _path(folder, run))
         written += 1
     return written
