@@ -1,15 +1,31 @@
-"""Files that are whole or not there."""
+"""Files that are whole or not there.
+
+A power cut counts too: the content is on the disk (`fsync`) before the name leads to it, which costs
+some milliseconds a file. The folder is not waited for, so the name may still lead to the old file after
+a power cut, which is whole. What a killed process has left beside a file is swept when that file is
+written again; a lock, which ends with its process, tells it from what another one is writing now. Where
+there are no such locks it is swept when it is a day old.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import glob
 import os
 import stat
+import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
+try:
+    import fcntl
+except ImportError:  # not on Windows
+    fcntl = None  # type: ignore[assignment]
+
 __all__ = ["whole_file"]
+
+DAY = 24 * 60 * 60
 
 
 @contextlib.contextmanager
@@ -17,8 +33,9 @@ def whole_file(path: str | os.PathLike[str]) -> Iterator[Path]:
     """A path to write to, which takes the place of `path` when the block ends without an error.
 
     Whoever reads `path` meanwhile finds what was there before, or nothing, but no half of a file; if
-    the block fails or the process dies, `path` is as it was. A link is followed and stays a link; a
-    file that is replaced keeps its mode, a new one has that of the umask.
+    the block fails, the process dies or the power goes, `path` is as it was. A link is followed and
+    stays a link; a file that is replaced keeps its mode, a new one has that of the umask, also where
+    the block puts a file of its own in the place of the one that it was given.
 
     Examples
     --------
@@ -30,12 +47,44 @@ def whole_file(path: str | os.PathLike[str]) -> Iterator[Path]:
     (['numbers.txt'], '1 2 3')
     """
     target = Path(os.path.realpath(path))
-    part = target.with_name(f".{target.name}.{uuid.uuid4().hex}.part")
-    os.close(os.open(part, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))  # less the umask
+    part, held = _begun(target)
     try:
+        _sweep(target)
+        mode = stat.S_IMODE(os.fstat(held).st_mode)
         yield part
-        if target.exists():
-            part.chmod(stat.S_IMODE(target.stat().st_mode))
+        with part.open("r+b") as file:
+            os.fsync(file.fileno())
+        part.chmod(stat.S_IMODE(target.stat().st_mode) if target.exists() else mode)
         part.replace(target)
     finally:
+        os.close(held)
         part.unlink(missing_ok=True)
+
+
+def _begun(target: Path) -> tuple[Path, int]:
+    """A new file beside the target, and the descriptor that holds its lock."""
+    while True:
+        part = target.with_name(f".{target.name}.{uuid.uuid4().hex}.part")
+        held = os.open(part, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)  # less the umask
+        if fcntl is not None:
+            with contextlib.suppress(OSError):  # some network disks have no locks
+                fcntl.flock(held, fcntl.LOCK_EX)
+        if part.exists():  # or another process has swept it before it was locked
+            return part, held
+        os.close(held)
+
+
+def _sweep(target: Path) -> None:
+    """Remove what killed processes have left of the same target."""
+    for part in target.parent.glob(f".{glob.escape(target.name)}.{'[0-9a-f]' * 32}.part"):
+        with contextlib.suppress(OSError):  # gone, another's, or locked by who writes it
+            if fcntl is None:
+                if time.time() - part.stat().st_mtime > DAY:
+                    part.unlink()
+                continue
+            descriptor = os.open(part, os.O_RDONLY)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                part.unlink()
+            finally:
+                os.close(descriptor)

@@ -1,7 +1,11 @@
 """A file is whole or not there, and keeps what it was."""
 
 import os
+import signal
 import stat
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -16,6 +20,18 @@ def test_a_new_file_follows_the_umask(tmp_path):
     finally:
         os.umask(before)
     assert stat.S_IMODE((tmp_path / "new").stat().st_mode) == 0o640
+
+
+def test_a_block_that_puts_a_file_of_its_own_there_gives_it_no_other_mode(tmp_path):
+    before = os.umask(0o022)
+    try:
+        with whole_file(tmp_path / "new") as part:
+            (tmp_path / "own").write_text("1")
+            (tmp_path / "own").chmod(0o600)  # as tempfile does, and safetensors
+            (tmp_path / "own").replace(part)
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "new").stat().st_mode) == 0o644
 
 
 def test_a_file_that_is_replaced_keeps_its_mode_and_its_link(tmp_path):
@@ -47,3 +63,35 @@ def test_an_error_leaves_what_was_there(tmp_path):
 def test_a_folder_that_is_not_there_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match="nowhere"), whole_file(tmp_path / "nowhere" / "x"):
         pass
+
+
+KILLED = """
+import os, signal, sys
+from madcluster.files import whole_file
+with whole_file(sys.argv[1]) as part:
+    part.write_text("half of")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_what_a_killed_process_has_left_is_swept(tmp_path):
+    for name in ("a[1]", "b"):
+        process = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path / name)])
+        assert process.returncode == -signal.SIGKILL
+    with whole_file(tmp_path / "a[1]") as part:
+        part.write_text("whole")
+    (orphan,) = tmp_path.glob(".*.part")  # until b is written
+    assert orphan.name.startswith(".b.")
+
+
+def test_what_another_is_writing_is_not_swept(tmp_path):
+    def write(number):
+        with whole_file(tmp_path / "file") as part:
+            part.write_text(f"{number}")
+
+    with whole_file(tmp_path / "file") as part:
+        with ThreadPoolExecutor(4) as pool:
+            assert len(list(pool.map(write, range(100)))) == 100
+        part.write_text("last")
+    assert (tmp_path / "file").read_text() == "last"
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]

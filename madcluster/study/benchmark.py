@@ -397,10 +397,8 @@ def _write(record: dict[str, Any], path: Path) -> None:
     """Whole or not at all; a checksum tells what a full disk or a crash has left of it."""
     content = _canonical(record)
     digest = hashlib.sha256(content.encode()).hexdigest()
-    with whole_file(path) as part, part.open("w", encoding="utf-8") as file:
-        file.write(f"{digest}\n{content}\n")
-        file.flush()
-        os.fsync(file.fileno())
+    with whole_file(path) as part:
+        part.write_text(f"{digest}\n{content}\n", encoding="utf-8")
 
 
 def _read(path: Path, run: Run) -> dict[str, Any] | None:
