@@ -1,9 +1,14 @@
 """The detector from end to end: repeatable, saved and loaded, and clear about bad input."""
 
+import contextlib
+import inspect
 import json
+import os
 import pickle
+import stat
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -15,6 +20,7 @@ from safetensors.torch import save_file
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.metrics import average_precision_score
+from small import SMALL
 from torch import nn
 
 from madcluster import MADCluster, load, synthetic
@@ -145,6 +151,14 @@ def rewrite(path, change):
     save_file(tensors, path, metadata={"madcluster.detector": json.dumps(header)})
 
 
+def rewrite_text(path, change):
+    """The same with another header as text."""
+    with safe_open(path, framework="pt") as file:
+        text = file.metadata()["madcluster.detector"]
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    save_file(tensors, path, metadata={"madcluster.detector": change(text)})
+
+
 DAMAGE = {
     "empty": lambda path: path.write_bytes(b""),
     "truncated": lambda path: path.write_bytes(path.read_bytes()[:-100]),
@@ -180,6 +194,35 @@ DAMAGE = {
     "weights that are no numbers": lambda path: rewrite(
         path, lambda h, t: t["state.head.centers"].fill_(float("nan"))
     ),
+    "an infinite weight": lambda path: rewrite(
+        path, lambda h, t: t["state.head.centers"].fill_(float("inf"))
+    ),
+    "an infinite number of channels": lambda path: rewrite(
+        path, lambda h, t: h.update(n_features_in=float("inf"))
+    ),
+    "a threshold beyond floats": lambda path: rewrite(
+        path, lambda h, t: h.update(threshold=10**400)
+    ),
+    "a list too deep": lambda path: rewrite_text(
+        path, lambda text: text.replace('"threshold": ', '"deep": ' + "[" * 10**5, 1)
+    ),
+    "parameters that are a list": lambda path: rewrite(
+        path, lambda h, t: h.update(params=["embedder"])
+    ),
+    "an embedder that is a number": lambda path: rewrite(
+        path, lambda h, t: h["params"].update(embedder=5)
+    ),
+    "layers beyond patience": lambda path: rewrite(
+        path, lambda h, t: h["params"].update(options={"d": 8, "n_layers": 10**7})
+    ),
+    "no scores to calibrate by": lambda path: rewrite(
+        path, lambda h, t: t.update(calibration_scores=t["calibration_scores"][:0])
+    ),
+    "a channel without a scale": lambda path: rewrite(path, lambda h, t: t["scaler.scale"].zero_()),
+    "words for a terminal": lambda path: rewrite(
+        path, lambda h, t: h.update(calibrated_on="\x1b[2J")
+    ),
+    "a name for a terminal": lambda path: rewrite(path, lambda h, t: h.update(detector="\x1b[2J")),
     "another class": lambda path: rewrite(path, lambda h, t: h.update(detector="PCAError")),
     "no class": lambda path: rewrite(path, lambda h, t: h.pop("detector")),
     "no parameters": lambda path: rewrite(path, lambda h, t: h.pop("params")),
@@ -191,8 +234,110 @@ def test_a_damaged_checkpoint_is_refused(fitted, tmp_path, damage):
     path = tmp_path / "model.safetensors"
     fitted.save(path)
     DAMAGE[damage](path)
-    with pytest.raises(CheckpointError, match=r"model\.safetensors"):
+    began = time.monotonic()
+    with pytest.raises(CheckpointError, match=r"model\.safetensors") as refusal:
         MADCluster.load(path)
+    assert time.monotonic() - began < 5  # a second, on a machine that is busy
+    assert str(refusal.value).isprintable()
+    assert len(str(refusal.value)) < 600
+
+
+@pytest.mark.parametrize("name", EMBEDDERS)
+def test_options_beyond_what_a_file_holds_are_refused_at_once(series, tmp_path, name):
+    detector = MADCluster(name, window=20, stride=20, epochs=1, options=SMALL[name])
+    path = tmp_path / "file"
+    detector.fit(series.train).save(path)
+    whole = path.read_bytes()
+    for option, value in inspect.signature(EMBEDDERS[name]).parameters.items():
+        if option in ("n_channels", "window", "options") or isinstance(value.default, str):
+            continue
+        for huge in (10**7, 10**30, [10**7], [1] * 10**5):
+            path.write_bytes(whole)
+            rewrite(path, lambda h, t, o=option, v=huge: h["params"]["options"].update({o: v}))
+            began = time.monotonic()
+            # an option that shapes nothing, such as a weight of the loss, may be anything
+            with contextlib.suppress(CheckpointError):
+                MADCluster.load(path)
+            assert time.monotonic() - began < 5, (option, huge)
+
+
+class Causal(LSTM):
+    """A network with a mask of infinities."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("mask", torch.triu(torch.full((20, 20), -torch.inf), 1))
+
+    def forward(self, x):
+        return self.mask.softmax(-1).to(x.dtype) @ super().forward(x)
+
+
+def test_infinities_that_a_module_had_are_saved_and_loaded(series, tmp_path):
+    detector = MADCluster(Causal(), **QUICK | {"options": None}).fit(series.train)
+    path = tmp_path / "file"
+    detector.save(path)
+    again = MADCluster.load(path, embedder=Causal())
+    expected = detector.decision_function(series.test)
+    assert np.array_equal(again.decision_function(series.test), expected)
+    with pytest.raises(CheckpointError, match="infinite where the module"):
+        MADCluster.load(path, embedder=LSTM())
+    rewrite(path, lambda h, t: t["state.embedder.module.mask"].fill_(torch.inf))
+    with pytest.raises(CheckpointError, match="mask is infinite where the module"):
+        MADCluster.load(path, embedder=Causal())
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_what_could_not_be_loaded_is_not_saved(series, tmp_path, value):
+    detector = MADCluster(Causal(), **QUICK | {"options": None}).fit(series.train)
+    with torch.no_grad():
+        next(detector.model_.parameters()).flatten()[0] = value
+    with pytest.raises(ValueError, match="finite"):
+        detector.save(tmp_path / "file")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_module_of_short_numbers_is_saved_exactly(series, tmp_path):
+    def module():
+        return LSTM().to(torch.bfloat16)
+
+    detector = MADCluster(module(), **QUICK | {"options": None}).fit(series.train)
+    detector.save(tmp_path / "file")
+    again = MADCluster.load(tmp_path / "file", embedder=module())
+    for name, weights in again.model_.state_dict().items():
+        assert weights.dtype == detector.model_.state_dict()[name].dtype
+        assert torch.equal(weights, detector.model_.state_dict()[name])
+
+
+def test_an_option_that_is_changed_after_a_fit_does_not_change_what_was_fitted(series, tmp_path):
+    options = {"d": 8}
+    detector = MADCluster(**QUICK | {"options": options}).fit(series.train)
+    expected = detector.decision_function(series.test)
+    options["d"] = 16
+    detector.save(tmp_path / "file")
+    again = MADCluster.load(tmp_path / "file")
+    assert np.array_equal(again.decision_function(series.test), expected)
+    again.options["d"] = 16  # of one that was read, too
+    again.save(tmp_path / "file")
+    MADCluster.load(tmp_path / "file")
+
+
+def test_a_saved_detector_has_the_mode_of_the_umask(fitted, tmp_path):
+    before = os.umask(0o022)
+    try:
+        fitted.save(tmp_path / "file")
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "file").stat().st_mode) == 0o644
+
+
+@pytest.mark.parametrize("name", EMBEDDERS)
+def test_options_may_be_numbers_of_numpy(series, name):
+    options = {
+        option: np.int64(value) if isinstance(value, int) else np.array(value)
+        for option, value in SMALL[name].items()
+    }
+    detector = MADCluster(name, window=20, stride=20, epochs=1, options=options)
+    assert np.isfinite(detector.fit(series.train).decision_scores_).all()
 
 
 def test_a_newer_file_says_what_wrote_it(fitted, tmp_path):
@@ -279,7 +424,7 @@ def test_a_failed_save_leaves_the_old_file_and_nothing_else(fitted, tmp_path, mo
     def full(*arguments, **keywords):
         raise OSError("no space left on device")
 
-    monkeypatch.setattr("madcluster.service.checkpoints.save_file", full)
+    monkeypatch.setattr("madcluster.service.checkpoints.save", full)
     with pytest.raises(OSError, match="no space"):
         fitted.save(path)
     assert path.read_text() == "before"
@@ -356,6 +501,13 @@ def test_clip_bounds_what_leaves_the_train_range_and_survives_a_file(series, tmp
         ({"score_stride": 0}, r"stride of scoring must be an integer in 1 … 100"),
         ({"score_stride": 101}, r"stride of scoring must be an integer in 1 … 100"),
         ({"aggregate": "max"}, "aggregate must be one of"),
+        ({"embedder": 5}, "embedder must be a name or"),
+        ({"embedder": "x"}, "embedder must be one of"),
+        ({"options": 2.5}, "options must be a dict"),
+        ({"options": {5: 1}}, "options must be a dict"),
+        ({"embedder": nn.Linear(4, 4), "options": {"d": 8}}, "options are for embedders"),
+        ({"seed": 2**32}, "seed must be at most"),
+        ({"k": 10**30}, "k must be at most"),
         ({"contamination": 1.0}, r"contamination must lie in \(0, 1\)"),
     ],
 )
@@ -363,6 +515,11 @@ def test_check_refuses_without_any_data(arguments, message):
     MADCluster().check()
     with pytest.raises(ValueError, match=message):
         MADCluster(**arguments).check()
+
+
+def test_more_clusters_than_rows_are_refused_before_training(series):
+    with pytest.raises(ValueError, match=r"k must not exceed the 600 rows of X, got 100000"):
+        MADCluster(k=100_000).fit(series.train)
 
 
 def test_a_bad_argument_is_refused_before_training(series):

@@ -1,9 +1,13 @@
 """Detectors without a network against their definitions, and against chance."""
 
+from inspect import signature
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors import safe_open
+from safetensors.numpy import save_file
 from scipy.spatial.distance import mahalanobis
 from sklearn.covariance import oas
 from sklearn.ensemble import IsolationForest as SklearnForest
@@ -12,6 +16,8 @@ from sklearn.metrics import auc, average_precision_score, precision_recall_curve
 from madcluster import synthetic
 from madcluster.detectors import (
     DETECTORS,
+    CheckpointError,
+    Detector,
     IsolationForest,
     KMeansAD,
     L2Norm,
@@ -278,3 +284,71 @@ def test_the_penalty_is_chosen_by_what_forecasts_best():
     coefficients = LinearAutoregression(window=8).fit(noise).coefficients_
     free = LinearAutoregression(window=8, alpha=1e-4).fit(noise).coefficients_
     assert abs(coefficients[:-1]).max() < 0.2 * abs(free[:-1]).max()
+
+
+def changed(path, **arrays):
+    """A saved detector with other arrays."""
+    with safe_open(path, framework="numpy") as file:
+        about = file.metadata()
+        found = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    for name, change in arrays.items():
+        found[f"state.{name}"] = change(found[f"state.{name}"])
+    save_file(found, path, metadata=about)
+
+
+def put(value, where=(0, 0)):
+    def change(array):
+        array = array.copy()
+        array[where] = value
+        return array
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("name", "arrays"),
+    [
+        ("isolation_forest", {"left": put(1), "right": put(1, (0, 1))}),
+        ("isolation_forest", {"left": put(0, (0, 1)), "right": put(0, (0, 1))}),
+        ("isolation_forest", {"right": put(10**6)}),
+        ("isolation_forest", {"left": put(-1)}),
+        ("isolation_forest", {"channel": put(-1)}),
+        ("isolation_forest", {"cut": lambda cut: cut[:, :-1]}),
+        ("isolation_forest", {"left": lambda left: left.astype(float)}),
+        ("nearest_neighbor", {"rows": put(-1, 0)}),
+        ("nearest_neighbor", {"rows": put(2**62, -1)}),
+        ("nearest_neighbor", {"rows": lambda rows: rows[::-1].copy()}),
+        ("nearest_neighbor", {"rows": lambda rows: rows[:-1]}),
+    ],
+)
+def test_a_damaged_file_of_a_detector_without_a_network_is_refused(series, tmp_path, name, arrays):
+    few = {"isolation_forest": {"n_trees": 3}}.get(name, {})
+    path = tmp_path / "file"
+    DETECTORS[name](**few).fit(series.train).save(path)
+    changed(path)
+    Detector.load(path)
+    changed(path, **arrays)
+    with pytest.raises(CheckpointError, match="does not describe a detector"):
+        Detector.load(path)
+
+
+@pytest.mark.parametrize("name", [name for name in DETECTORS if name != "madcluster"])
+def test_a_number_of_channels_is_a_number_of_channels(series, tmp_path, name):
+    path = tmp_path / "file"
+    DETECTORS[name]().fit(series.train[:300]).save(path)
+    content = path.read_bytes()
+    size = int.from_bytes(content[:8], "little")
+    for value in ("1e400", "2.5", "[]", "true"):
+        number = f'\\"n_features_in\\": {series.train.shape[1]}'.encode()
+        header = content[8 : 8 + size].replace(number, number[:-1] + value.encode())
+        path.write_bytes(len(header).to_bytes(8, "little") + header + content[8 + size :])
+        with pytest.raises(CheckpointError, match="n_features_in must be"):
+            Detector.load(path)
+
+
+@pytest.mark.parametrize(
+    "name", [n for n, d in DETECTORS.items() if "seed" in signature(d).parameters]
+)
+def test_a_seed_is_checked_before_a_fit(name):
+    with pytest.raises(ValueError, match="seed must be at most"):
+        DETECTORS[name](seed=2**32).check()

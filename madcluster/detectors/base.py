@@ -26,7 +26,7 @@ from madcluster.aggregation import (
     check_smooth,
     smoothed,
 )
-from madcluster.arguments import check_whole
+from madcluster.arguments import check_whole, plain
 from madcluster.data import Scaler
 from madcluster.data.series import ScalerKind, checked_rows
 from madcluster.service import checkpoints
@@ -176,6 +176,12 @@ class Detector(BaseEstimator):
         """What `_fit` learned, as arrays."""
         return {name.strip("_"): np.asarray(getattr(self, name)) for name in self._arrays}
 
+    def _check_state(self, state: Mapping[str, np.ndarray]) -> None:
+        """Raise a ValueError for an infinity in what is to be saved, or was read."""
+        for name, array in state.items():
+            if np.isinf(array).any():
+                raise ValueError(f"{name} is infinite somewhere")
+
     def _restore(self, state: Mapping[str, np.ndarray]) -> None:
         """Take it over from a file.
 
@@ -263,10 +269,18 @@ class Detector(BaseEstimator):
 
     def _unfitted(self) -> Self:
         """A copy with the same parameters, and nothing that a fit has left."""
-        fresh = copy.copy(self)
+        fresh = self._copy()
         for name in [name for name in vars(fresh) if name == "_fitted" or _is_fitted(name)]:
             delattr(fresh, name)
         return fresh
+
+    def _copy(self) -> Self:
+        """A copy with parameters of its own: arrays and modules alone are shared."""
+        other = copy.copy(self)
+        for name, value in self.get_params(deep=False).items():
+            if not isinstance(value, np.ndarray):
+                setattr(other, name, plain(value))
+        return other
 
     def _adopt(self, fitted: Self) -> None:
         """Take over what another has learned, in place of one's own."""
@@ -474,9 +488,14 @@ class Detector(BaseEstimator):
             Before `fit`.
         TypeError
             If a parameter has no form in JSON.
+        ValueError
+            If what was learned is not finite everywhere.
         """
         fitted = self.as_fitted
         about, arrays = fitted.state()
+        fitted._check_state(_under("state.", arrays))
+        if not math.isfinite(self.threshold_):
+            raise ValueError(f"threshold_ is {self.threshold_}")
         about |= {
             "n_features_in": self.n_features_in_,
             "channels": list(getattr(self, "feature_names_in_", ())),
@@ -487,7 +506,7 @@ class Detector(BaseEstimator):
             arrays[name.strip("_")] = getattr(self, name)
         for name in _OF_CHANNELS:
             arrays[name.strip("_")] = getattr(self, name)
-        checkpoints.write(path, KIND, about, arrays, version=FORMAT)
+        checkpoints.write(path, KIND, about, arrays, version=FORMAT, infinite="state.")
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
@@ -507,19 +526,22 @@ class Detector(BaseEstimator):
     @classmethod
     def _load(cls, path: str | os.PathLike[str], given: Mapping[str, Any]) -> Self:
         """Read a detector; `given` parameters take the place of those in the file."""
-        about, arrays = checkpoints.read(path, KIND, version=FORMAT)
+        about, arrays = checkpoints.read(path, KIND, version=FORMAT, infinite="state.")
         try:
             detector: Self = cls._class_of(path, about["detector"])._made(
                 path, about["params"], given
             )
             detector.check()
-            n_channels = detector.n_features_in_ = int(about["n_features_in"])
+            n_channels = check_whole("n_features_in", about["n_features_in"])
+            detector.n_features_in_ = n_channels
             if channels := about.get("channels"):  # absent where there were no names
                 if not (isinstance(channels, list) and len(channels) == n_channels):
                     raise ValueError(f"{channels} do not name {n_channels} channels")
                 detector.feature_names_in_ = np.array([str(n) for n in channels], dtype=object)
             detector.threshold_ = float(about["threshold"])
-            detector.calibrated_on_ = str(about["calibrated_on"])
+            detector.calibrated_on_ = about["calibrated_on"]
+            if not detector.calibrated_on_.isprintable():
+                raise ValueError(f"calibrated_on is {detector.calibrated_on_!r}")
             for name in _SCORES + _OF_CHANNELS:
                 setattr(detector, name, arrays.pop(name.strip("_")))
             scaler = _under("scaler.", arrays)
@@ -527,20 +549,25 @@ class Detector(BaseEstimator):
             of_channels = *(getattr(detector, n) for n in _OF_CHANNELS), *scaler.values()
             if any(array.shape != (n_channels,) for array in of_channels):
                 raise ValueError(f"not every array is of {n_channels} channels")
-            if any(getattr(detector, n).ndim != 1 for n in _SCORES):
-                raise ValueError("its scores are not numbers one by one")
+            for scores in (getattr(detector, n) for n in _SCORES):
+                if scores.ndim != 1 or not len(scores) or scores.dtype.kind != "f":
+                    raise ValueError("its scores are not numbers one by one")
+            if not all((spread > 0).all() for spread in (detector.std_, scaler["scale"])):
+                raise ValueError("a channel has no scale")
             if detector.window > len(detector.decision_scores_):
                 raise ValueError(f"a window of {detector.window} is longer than what was learned")
             if not math.isfinite(detector.threshold_):
                 raise ValueError(f"its threshold is {detector.threshold_}")
-            detector._restore(_under("state.", arrays))
+            state = _under("state.", arrays)
+            detector._check_state(state)
+            detector._restore(state)
             least = np.zeros((detector.window, n_channels), np.float32)
             detector.window_scores(least, np.zeros(1, int))  # arrays that do not fit show here
         except CheckpointError:
             raise
-        except (KeyError, IndexError, TypeError, ValueError, RuntimeError) as error:
+        except checkpoints.FAULTS as error:
             raise CheckpointError(f"{path} does not describe a detector: {error}") from error
-        detector._adopt(copy.copy(detector))
+        detector._adopt(detector._copy())
         return detector
 
     @classmethod

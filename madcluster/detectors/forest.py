@@ -60,7 +60,8 @@ class IsolationForest(Detector):
         trees = [tree.tree_ for tree in forest.fit(z).estimators_]
         size = max(tree.node_count for tree in trees)
         shape = len(trees), size
-        self.left_, self.right_ = np.zeros(shape, np.int32), np.zeros(shape, np.int32)
+        itself = np.broadcast_to(np.arange(size, dtype=np.int32), shape)
+        self.left_, self.right_ = itself.copy(), itself.copy()
         self.channel_, self.cut_ = np.zeros(shape, np.int32), np.zeros(shape)
         self.depth_ = np.zeros(shape)  # of a leaf, with what its rows would still need
         for i, tree in enumerate(trees):
@@ -83,7 +84,24 @@ class IsolationForest(Detector):
 
     def _restore(self, state: dict[str, np.ndarray]) -> None:  # type: ignore[override]
         super()._restore(state)
-        self.expected_ = float(state["expected"][0])
+        (self.expected_,) = state["expected"].tolist()
+        self._check_trees()
+
+    def _check_trees(self) -> None:
+        """A row that goes down a tree must come to an end of it."""
+        whole, numbers = (self.left_, self.right_, self.channel_), (self.cut_, self.depth_)
+        if self.left_.ndim != 2 or len({array.shape for array in (*whole, *numbers)}) > 1:
+            raise ValueError("its trees have different sizes")
+        if not all(array.dtype.kind == "i" for array in whole):
+            raise ValueError("its nodes are no whole numbers")
+        n, size = self.left_.shape
+        own = np.arange(size)
+        leaf = (self.left_ == own) & (self.right_ == own)
+        first, last = np.minimum(self.left_, self.right_), np.maximum(self.left_, self.right_)
+        if not n or not (leaf | ((first > own) & (last < size))).all():
+            raise ValueError("a node of its trees does not come before its children")
+        if self.channel_.min() < 0 or self.channel_.max() >= self.n_features_in_:
+            raise ValueError(f"its trees cut other channels than {self.n_features_in_}")
 
     def window_scores(self, z: np.ndarray, starts: np.ndarray) -> np.ndarray:
         rows = z[starts]

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Callable, Mapping
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from typing import Any, Self, get_args
 
 import numpy as np
 import torch
 from torch import nn
+from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from madcluster import scoring
 from madcluster.aggregation import Aggregate, Smooth, window_starts
@@ -18,6 +21,7 @@ from madcluster.arguments import check_flag, check_one_of
 from madcluster.data.series import ScalerKind
 from madcluster.detectors.base import Detector
 from madcluster.heads import Guard, Head, Objective, Score, Terms, build
+from madcluster.models import EMBEDDERS
 from madcluster.models.base import windows_of
 from madcluster.randomness import seeded
 from madcluster.service.checkpoints import CheckpointError
@@ -166,6 +170,15 @@ class MADCluster(Detector):
             when it is built.
         """
         super().check()
+        if isinstance(self.embedder, str):
+            check_one_of("embedder", self.embedder, tuple(EMBEDDERS))
+        elif not isinstance(self.embedder, nn.Module):
+            raise ValueError(f"embedder must be a name or a torch.nn.Module, got {self.embedder!r}")
+        options = {} if self.options is None else self.options
+        if not isinstance(options, Mapping) or not all(isinstance(name, str) for name in options):
+            raise ValueError(f"options must be a dict of names and values, got {self.options!r}")
+        if options and not isinstance(self.embedder, str):
+            raise ValueError("options are for embedders given by name")
         self._config()
         check_flag("head", self.head)
         check_one_of("score_from", self.score_from, get_args(Score))
@@ -218,6 +231,8 @@ class MADCluster(Detector):
             )
 
     def _fit(self, z: np.ndarray) -> None:
+        if self.k > len(z):
+            raise ValueError(f"k must not exceed the {len(z)} rows of X, got {self.k}")
         held_out = None if self._held_out is None else self.scaler_.transform(self._held_out)
         self._build(copy.deepcopy(self.embedder), z.shape[1])
         self.history_ = fit(self.model_, z, self._config(), held_out=held_out)
@@ -286,13 +301,26 @@ class MADCluster(Detector):
         return super()._params() | {"device": "auto"} | ({"embedder": None} if own_module else {})
 
     def _state(self) -> dict[str, np.ndarray]:
-        return {k: v.detach().cpu().numpy() for k, v in self.model_.state_dict().items()}
+        return {name: _as_array(tensor) for name, tensor in self.model_.state_dict().items()}
+
+    def _check_state(self, state: Mapping[str, np.ndarray]) -> None:
+        """An infinity may stand where a module of one's own has it, as in a causal mask."""
+        infinite = {name: array for name, array in state.items() if np.isinf(array).any()}
+        if isinstance(self.embedder, str) or not infinite:
+            return super()._check_state(state)
+        other = self._unfitted()
+        other._build(copy.deepcopy(self.embedder), self.n_features_in_)
+        given = other._state()
+        for name, array in infinite.items():
+            like = given.get(name, np.zeros(()))
+            if like.shape != array.shape or (np.isinf(array) & (array != like)).any():
+                raise ValueError(f"{name} is infinite where the module that was given is not")
 
     def _restore(self, state: Mapping[str, np.ndarray]) -> None:
         weights = {name: torch.as_tensor(array) for name, array in state.items()}
         if isinstance(self.embedder, str):
             # names and shapes first: a changed number must not ask for memory
-            with torch.device("meta"):
+            with torch.device("meta"), _no_more_than(weights):
                 self._build(self.embedder, self.n_features_in_)
             self.model_.load_state_dict(weights, assign=True)
         self._build(copy.deepcopy(self.embedder), self.n_features_in_)
@@ -311,6 +339,8 @@ class MADCluster(Detector):
             Before `fit`.
         TypeError
             If an option has no form in JSON.
+        ValueError
+            If a weight is not finite; an infinity that your module had before is as it should be.
         """
         super().save(path)
 
@@ -348,3 +378,34 @@ class MADCluster(Detector):
             wants = "does not take" if "embedder" in given else "needs"
             raise CheckpointError(f"{path} {wants} an embedder of your own")
         return super()._made(path, params, given)
+
+
+def _as_array(tensor: torch.Tensor) -> np.ndarray:
+    """Of the same values; a short kind of number that NumPy lacks becomes float32, which holds it."""
+    tensor = tensor.detach().cpu()
+    try:
+        return tensor.numpy()
+    except TypeError:
+        return tensor.float().numpy()
+
+
+@contextmanager
+def _no_more_than(weights: Mapping[str, torch.Tensor]) -> Iterator[None]:
+    """Stop, with a ValueError, the building of a network that has far more layers than these weights.
+
+    Without memory for its numbers a layer still costs time, and a file may ask for ten million.
+    """
+    most, thread, count = 2 * len(weights) + 100, threading.get_ident(), 0
+
+    def counted(*_: object) -> None:
+        nonlocal count
+        if threading.get_ident() == thread:  # the hook is of all threads
+            count += 1
+            if count > most:
+                raise ValueError(f"it has {len(weights)} arrays, too few for its options")
+
+    hook = register_module_parameter_registration_hook(counted)
+    try:
+        yield
+    finally:
+        hook.remove()

@@ -54,10 +54,19 @@ class NearestNeighbor(Detector):
         n = len(z) - self.window + 1
         self.rows_ = np.arange(0, n, -(-n // self.max_train))
         self.known_ = _vectors(z, self.rows_, self.window)
-        self._restore({"rows": self.rows_, "known": self.known_})
+        self._index()
 
     def _restore(self, state: Mapping[str, np.ndarray]) -> None:
         super()._restore(state)
+        last = len(self.decision_scores_) - self.window
+        steps = np.diff(self.rows_, prepend=-1, append=last + 1)
+        if self.rows_.dtype.kind != "i" or self.rows_.ndim != 1 or not (steps > 0).all():
+            raise ValueError(f"its windows do not begin in rows 0 to {last}, in order")
+        if self.known_.shape != (len(self.rows_), self.window * self.n_features_in_):
+            raise ValueError(f"its {len(self.rows_)} windows have the shape {self.known_.shape}")
+        self._index()
+
+    def _index(self) -> None:
         self.index_ = NearestNeighbors(algorithm="brute").fit(self.known_)
 
     def window_scores(self, z: np.ndarray, starts: np.ndarray) -> np.ndarray:

@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import nn
 
+from madcluster.arguments import plain
 from madcluster.contract import ContractError
 from madcluster.heads.contract import check_embedder
 from madcluster.heads.head import SCORES, Guard, Head, Objective, Score, Terms, WithHead
@@ -75,7 +76,7 @@ def build(
     if isinstance(embedder, str):
         if embedder not in EMBEDDERS:
             raise ValueError(f"embedder must be one of {sorted(EMBEDDERS)}, got {embedder!r}")
-        base = EMBEDDERS[embedder](n_channels, window=window, **(options or {}))
+        base = EMBEDDERS[embedder](n_channels, window=window, **plain(options or {}))
     else:
         if options:
             raise ValueError("options are for embedders given by name")

@@ -209,7 +209,10 @@ class Head(nn.Module):
             self.centers.copy_(away_from_zero(mean[None].to(self.centers.dtype)))
             return
         seed = int(torch.randint(2**31, ()))
-        means = KMeans(self.k, n_init=1, random_state=seed).fit(torch.cat(seen).numpy())
+        points = torch.cat(seen).numpy()
+        if len(points) < self.k:
+            raise ValueError(f"k must not exceed the {len(points)} embeddings, got {self.k}")
+        means = KMeans(self.k, n_init=1, random_state=seed).fit(points)
         self.centers.copy_(torch.as_tensor(means.cluster_centers_))
 
 

@@ -12,15 +12,39 @@ from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
 from madcluster.files import whole_file
 
-__all__ = ["CheckpointError", "read", "write"]
+__all__ = ["FAULTS", "CheckpointError", "read", "write"]
+
+# what Python raises where a file holds something else than was expected, from a number too large to a
+# list too deep
+FAULTS = (
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    MemoryError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
+
+
+MOST = 500  # characters of a message
 
 
 class CheckpointError(ValueError):
-    """A file is not one that this version can read."""
+    """A file is not one that this version can read.
+
+    Its message is one line of visible characters, whatever the file holds: a terminal does as it is
+    told by others.
+    """
+
+    def __init__(self, message: str) -> None:
+        line = " ".join(message.split())
+        shown = "".join(c if c.isprintable() else repr(c)[1:-1] for c in line)
+        super().__init__(shown if len(shown) <= MOST else f"{shown[:MOST]} …")
 
 
 def write(
@@ -30,6 +54,7 @@ def write(
     arrays: Mapping[str, np.ndarray],
     *,
     version: int,
+    infinite: str = "",
 ) -> None:
     """Write a safetensors file, whole or not at all; see `madcluster.files.whole_file`.
 
@@ -40,12 +65,17 @@ def write(
     about : plain JSON that describes the arrays; NumPy's scalars are written as numbers
     arrays : by name
     version : of the layout of `about` and `arrays`
+    infinite : arrays whose names begin so may hold infinities
 
     Raises
     ------
     TypeError
         If `about` holds something that JSON has no form for.
+    ValueError
+        If an array holds a number that `read` would refuse.
     """
+    for name, array in arrays.items():
+        _check_finite(name, array, infinite)
     versions = {}
     for name in ("madcluster", "numpy", "torch"):
         try:
@@ -55,7 +85,7 @@ def write(
     header = json.dumps({"format": version, "versions": versions, **about}, default=_plain)
     stored = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
     with whole_file(path) as part:
-        save_file(stored, part, metadata={kind: header})
+        part.write_bytes(save(stored, metadata={kind: header}))
 
 
 def _plain(value: object) -> Any:
@@ -64,8 +94,16 @@ def _plain(value: object) -> Any:
     raise TypeError(f"{value!r} of type {type(value).__name__} cannot be saved as JSON")
 
 
+def _check_finite(name: str, array: np.ndarray, infinite: str) -> None:
+    """Raise a ValueError for a NaN, and for an infinity where none may be."""
+    if array.dtype.kind not in "fc" or np.isfinite(array).all():
+        return
+    if not (infinite and name.startswith(infinite)) or np.isnan(array).any():
+        raise ValueError(f"{name} is not finite everywhere")
+
+
 def read(
-    path: str | os.PathLike[str], kind: str, *, version: int
+    path: str | os.PathLike[str], kind: str, *, version: int, infinite: str = ""
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """What `write` was given as `about`, with "format" and "versions", and the arrays.
 
@@ -74,7 +112,8 @@ def read(
     FileNotFoundError
         If there is no such file.
     CheckpointError
-        If it is damaged, of another kind, of a format above `version`, or holds a NaN or an infinity.
+        If it is damaged, of another kind, of a format above `version`, or holds a NaN or an infinity;
+        arrays whose names begin with `infinite` may hold infinities.
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f"there is no file {path}")
@@ -82,7 +121,7 @@ def read(
         with safe_open(path, framework="numpy") as file:
             about = json.loads((file.metadata() or {})[kind])
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, KeyError, ValueError, TypeError, AttributeError) as error:
+    except (*FAULTS, SafetensorError) as error:
         raise CheckpointError(f"{path} is not a whole file of kind {kind!r}: {error}") from error
     found = about.get("format") if isinstance(about, dict) else None
     if not isinstance(found, int):
@@ -92,9 +131,11 @@ def read(
             f"{path} has format {found}, written with {_words(about.get('versions'))}; "
             f"this is madcluster {version_of('madcluster')}, which reads formats up to {version}"
         )
-    for name, array in arrays.items():
-        if array.dtype.kind == "f" and not np.isfinite(array).all():
-            raise CheckpointError(f"{path} holds {name}, which is not finite everywhere")
+    try:
+        for name, array in arrays.items():
+            _check_finite(name, array, infinite)
+    except ValueError as error:
+        raise CheckpointError(f"{path}: {error}") from error
     return about, arrays
 
 
