@@ -97,18 +97,20 @@ def check_flag(name: str, value: object) -> bool:
     return bool(value)
 
 
-def check_scores(name: str, scores: ArrayLike, *, least: int = 1) -> np.ndarray:
-    """Finite scores (n,) as float64.
+def check_scores(
+    name: str, scores: ArrayLike, *, least: int = 1, finite: bool = True
+) -> np.ndarray:
+    """Scores (n,) as float64, without `finite` also those that are none.
 
     Raises
     ------
     ValueError
-        If they are of another shape, fewer than `least`, or one is not finite.
+        If they are of another shape, fewer than `least`, or with `finite` one is not.
     """
     values = np.asarray(scores, dtype=np.float64)
     if values.ndim != 1 or len(values) < least:
         raise ValueError(f"{name} must be (n,) and not empty, got shape {values.shape}")
-    if not np.isfinite(values).all():
+    if finite and not np.isfinite(values).all():
         row = int(np.argmin(np.isfinite(values)))
         raise ValueError(f"{name} holds {values[row]} in row {row}")
     return values

@@ -1,7 +1,10 @@
 """Alarms by hand-made scores, thresholds against known distributions and counts."""
 
 import itertools
+import json
+import math
 import warnings
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -12,6 +15,9 @@ from scipy.stats import expon, norm
 
 from madcluster import MADCluster, synthetic
 from madcluster.service.alarms import (
+    Alarm,
+    AlarmEvent,
+    OnlineAlarms,
     _counts,
     as_frame,
     budget_threshold,
@@ -72,17 +78,150 @@ def test_alarms_are_in_order_apart_and_hold_a_score_above(scores, a, b, min_leng
         ({"release": 5}, "release must not be above"),
         ({"min_length": 0}, "min_length must be a positive integer"),
         ({"join": -1}, "join must be an integer of at least 0"),
+        ({"cooldown": -1}, "cooldown must be an integer of at least 0"),
     ],
 )
 def test_arguments_out_of_range_are_named(options, message):
-    with pytest.raises(ValueError, match=message):
-        find_alarms([1, 2], 4, **options)
+    for use in (lambda **options: find_alarms([1, 2], 4, **options), partial(OnlineAlarms, 4)):
+        with pytest.raises(ValueError, match=message):
+            use(**options)
 
 
-@pytest.mark.parametrize("scores", [[], [[1.0]], [1.0, np.nan]])
+@pytest.mark.parametrize("scores", [[], [[1.0]]])
 def test_bad_scores_are_refused(scores):
     with pytest.raises(ValueError, match="scores"):
         find_alarms(scores, 1)
+
+
+def test_thresholds_are_from_scores_that_are_there():
+    with pytest.raises(ValueError, match="scores holds nan in row 1"):
+        budget_threshold([1.0, np.nan], 1, 24)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_rows_without_a_score_are_an_alarm_of_their_own_kind(bad):
+    found = find_alarms([0, 5, bad, bad, 5, 0, bad], 4, min_length=3, join=2, cooldown=9)
+    assert found == [(1, 5, 1, 5.0), (2, 4, 2, math.nan), (6, 7, 6, math.nan)]
+    assert [alarm.scored for alarm in found] == [True, False, False]
+    assert as_frame(found)["score"].isna().tolist() == [False, True, True]
+    assert false_alarms_per_day([0, bad, bad, 5], [0, 0, 0, 0], 4, rows_per_day=4) == 1
+
+
+@pytest.mark.parametrize(
+    ("cooldown", "expected"),
+    [
+        (0, [(1, 2), (4, 6), (8, 12)]),
+        (2, [(1, 2), (4, 6), (8, 12)]),  # rows 2 and 3: the next may begin in row 4
+        (3, [(1, 2), (5, 6), (9, 12)]),  # what lasts is reported late
+        (7, [(1, 2), (9, 12)]),
+        (10, [(1, 2)]),  # row 12 is the first
+    ],
+)
+def test_a_cooldown_puts_an_alarm_off(cooldown, expected):
+    scores = [0, 5, 0, 0, 5, 5, 0, 0, 5, 6, 5, 5, 0]
+    found = find_alarms(scores, 4, cooldown=cooldown)
+    assert [alarm[:2] for alarm in found] == expected
+
+
+def test_what_was_too_short_has_no_cooldown():
+    scores = [0, 5, 0, 5, 5, 0]
+    assert [a[:2] for a in find_alarms(scores, 4, min_length=2, cooldown=9)] == [(3, 5)]
+
+
+# --- as the scores come ---------------------------------------------------------------------------
+
+holes = st.lists(st.integers(0, 9) | st.just(math.nan), min_size=1, max_size=60)
+options = st.fixed_dictionaries(
+    {"min_length": st.integers(1, 4), "join": st.integers(0, 3), "cooldown": st.integers(0, 6)}
+)
+
+
+def fed(alarms, scores, places, between=lambda alarms: alarms):
+    """Events of scores that are cut at some places, also twice at one."""
+    events = []
+    for part in np.split(np.asarray(scores, float), sorted(min(p, len(scores)) for p in places)):
+        events += alarms.update(part)
+        alarms = between(alarms)
+    return events + alarms.finish()
+
+
+def ended(events):
+    return sorted((e.alarm for e in events if e.kind == "ended"), key=lambda alarm: alarm.start)
+
+
+@settings(max_examples=300)
+@given(holes, st.integers(0, 8), st.integers(0, 8), options, st.lists(st.integers(0, 60)))
+def test_alarms_that_ended_are_those_of_the_whole_however_it_is_cut(scores, a, b, options, places):
+    options = {"release": min(a, b), **options}
+    events = fed(OnlineAlarms(max(a, b), **options), scores, places)
+    assert ended(events) == find_alarms(scores, max(a, b), **options)
+    for scored in (True, False):  # of each kind one at a time, and none twice
+        kinds = [event for event in events if event.alarm.scored is scored]
+        assert [event.kind for event in kinds] == ["began", "ended"] * (len(kinds) // 2)
+        for first, second in zip(kinds[::2], kinds[1::2], strict=True):
+            assert first.alarm.start == second.alarm.start
+            assert first.alarm.stop <= second.alarm.stop
+
+
+@settings(max_examples=100)
+@given(holes, st.integers(0, 8), options, st.lists(st.integers(0, 60)))
+def test_alarms_go_on_from_their_state(scores, threshold, options, places):
+    def again(alarms):
+        return OnlineAlarms.from_state(json.loads(json.dumps(alarms.state())))
+
+    expected = fed(OnlineAlarms(threshold, **options), scores, [])
+    assert fed(OnlineAlarms(threshold, **options), scores, places, again) == expected
+
+
+@settings(max_examples=200)
+@given(holes, st.integers(0, 8), options)
+def test_an_alarm_is_reported_as_soon_as_it_is_certain(scores, threshold, options):
+    alarms, begun = OnlineAlarms(threshold, **options), {}
+    for row, score in enumerate(scores):
+        for kind, alarm in alarms.update([score]):
+            if kind == "began":
+                begun[alarm.start] = row
+    for alarm in find_alarms(scores, threshold, **options):
+        row = begun.pop(alarm.start)
+        # certain in this row: the alarm is there if nothing follows; and not in the row before
+        assert alarm.start in [
+            a.start for a in find_alarms(scores[: row + 1], threshold, **options)
+        ]
+        before = find_alarms(scores[:row], threshold, **options) if row else []
+        assert alarm.start not in [a.start for a in before]
+    assert begun == {}
+
+
+def test_an_open_alarm_is_all_that_is_kept():
+    alarms = OnlineAlarms(4, join=2)
+    size = len(json.dumps(alarms.state()))
+    assert alarms.update(np.tile([5.0, 0.0, math.nan], 10_000))[0] == AlarmEvent(
+        "began", Alarm(0, 1, 0, 5.0)
+    )
+    assert (alarms.seen, alarms.reported) == (30_000, 2 * 10_000)
+    assert len(json.dumps(alarms.state())) < size + 60
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"threshold": "4"},
+        {"threshold": math.nan},
+        {"release": 5},
+        {"seen": -1},
+        {"open": [0, 9, 0, 5.0]},
+        {"open": [0, 1, 0, 3.0]},
+        {"open": [0, 1]},
+        {"since": 0.5},
+    ],
+)
+def test_a_state_that_is_none_is_refused(change):
+    alarms = OnlineAlarms(4)
+    alarms.update([5, 5])
+    with pytest.raises((TypeError, ValueError)):
+        OnlineAlarms.from_state({**alarms.state(), **change})
+    with pytest.raises(ValueError, match=r"scores must be \(n,\), got shape \(1, 2\)"):
+        alarms.update([[1, 2]])
 
 
 @pytest.mark.parametrize(("law", "tolerance"), [(expon(), 0.1), (expon(scale=1e-6), 0.1)])

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import warnings
-from typing import Any, Literal, NamedTuple
+from collections.abc import Mapping
+from typing import Any, Literal, NamedTuple, Self
 
 import numpy as np
 import pandas as pd
@@ -17,6 +18,8 @@ from madcluster.data.series import segments
 
 __all__ = [
     "Alarm",
+    "AlarmEvent",
+    "OnlineAlarms",
     "Rule",
     "budget_threshold",
     "conformal_threshold",
@@ -29,17 +32,40 @@ Rule = Literal["quantile", "peaks", "budget", "conformal"]
 
 
 class Alarm(NamedTuple):
-    """Rows start … stop − 1, and the highest of their scores."""
+    """Rows start … stop − 1, and the highest of their scores.
+
+    Where no score could be had, the rows are an alarm of their own kind: its score is NaN.
+    """
 
     start: int
     stop: int
     peak: int  # row of the highest score
     score: float
 
+    @property
+    def scored(self) -> bool:
+        """Whether it is of scores that are high, and not of rows without a score."""
+        return not math.isnan(self.score)
 
-def _check_lengths(min_length: int, join: int) -> None:
+
+class AlarmEvent(NamedTuple):
+    """What `OnlineAlarms` reports."""
+
+    kind: Literal["began", "ended"]
+    alarm: Alarm  # "began": as far as it is known; "ended": the whole
+
+
+def _check_lengths(min_length: int, join: int, cooldown: int = 0) -> None:
     check_whole("min_length", min_length)
     check_whole("join", join, 0)
+    check_whole("cooldown", cooldown, 0)
+
+
+def _checked_release(threshold: float, release: float | None) -> float:
+    release = threshold if release is None else release
+    if not release <= threshold:
+        raise ValueError(f"release must not be above the threshold {threshold}, got {release}")
+    return release
 
 
 def find_alarms(
@@ -49,11 +75,16 @@ def find_alarms(
     release: float | None = None,
     min_length: int = 1,
     join: int = 0,
+    cooldown: int = 0,
 ) -> list[Alarm]:
     """Alarms in a series of scores.
 
     An alarm begins where a score exceeds `threshold` and lasts as long as scores stay above `release`
     (hysteresis): a score that trembles about the threshold is one alarm, not twenty.
+
+    A score that is not finite is none: nothing is known of its row, which therefore is not above the
+    release. So that it does not pass for normal, rows without a score in a row are an alarm of their
+    own kind, whose score is NaN. The options are for scores and change nothing about these.
 
     Parameters
     ----------
@@ -65,33 +96,221 @@ def find_alarms(
         Shorter alarms are dropped.
     join : int
         Alarms with at most this many rows between them are one; done before short ones are dropped.
+    cooldown : int
+        In this many rows after the `stop` of an alarm none begins. What is above the threshold there
+        and stays above the release is an alarm from the first row after them that exceeds the
+        threshold: a fault that lasts is reported late, but it is reported. Alarms that were dropped
+        have no cooldown.
+
+    Returns
+    -------
+    In the order of their beginnings.
 
     Raises
     ------
     ValueError
-        For scores that are not finite, or an argument out of its range.
+        If there are no scores, or an argument is out of its range.
 
     Examples
     --------
     >>> [alarm[:2] for alarm in find_alarms([0, 5, 3, 5, 0, 0, 5], 4, release=2)]
     [(1, 4), (6, 7)]
+    >>> find_alarms([0, np.nan, np.nan, 5], 4)[0]
+    Alarm(start=1, stop=3, peak=1, score=nan)
     """
-    values = check_scores("scores", scores)
-    release = threshold if release is None else release
-    if not release <= threshold:
-        raise ValueError(f"release must not be above the threshold {threshold}, got {release}")
-    _check_lengths(min_length, join)
-    above = segments(values > release)  # (k 2)
+    values = check_scores("scores", scores, finite=False)
+    release = _checked_release(threshold, release)
+    _check_lengths(min_length, join, cooldown)
+    known = np.isfinite(values)
+    values = np.where(known, values, -np.inf)
+    above = segments(known & (values > release))  # (k 2)
     if join and len(above):
         gap = above[1:, 0] - above[:-1, 1] > join
         above = np.stack([above[np.append(True, gap), 0], above[np.append(gap, True), 1]], axis=1)
-    found = []
+    found, ready = [], 0  # the first row in which an alarm may begin
     for low, stop in above:
-        start = int(low + np.argmax(values[low:stop] > threshold))
-        peak = int(low + np.argmax(values[low:stop]))
-        if values[peak] > threshold and stop - start >= min_length:
+        rows = values[max(low, ready) : stop]
+        if not len(rows) or not rows.max() > threshold:
+            continue
+        start = int(stop - len(rows) + np.argmax(rows > threshold))
+        if stop - start >= min_length:
+            peak = int(stop - len(rows) + np.argmax(rows))
             found.append(Alarm(start, int(stop), peak, float(values[peak])))
-    return found
+            ready = stop + cooldown
+    found += [
+        Alarm(int(start), int(stop), int(start), math.nan) for start, stop in segments(~known)
+    ]
+    return sorted(found, key=lambda alarm: alarm.start)
+
+
+class OnlineAlarms:
+    """`find_alarms` for scores that come one or many at a time, however they are cut.
+
+    It keeps the alarm that is open and no score. `Stream` takes one, feeds it and saves it with its own
+    state.
+
+    Parameters
+    ----------
+    threshold, release, min_length, join, cooldown
+        As for `find_alarms`; the alarms that ended are the same.
+
+    Attributes
+    ----------
+    seen : int
+        Scores that came.
+    reported : int
+        Events that were reported. A service that writes them down knows by it, after a restart, which
+        of them this state has already reported.
+
+    Raises
+    ------
+    ValueError
+        If an argument is out of its range.
+
+    Examples
+    --------
+    >>> alarms = OnlineAlarms(4, release=2, min_length=2)
+    >>> alarms.update([0, 5])  # may still be too short
+    []
+    >>> alarms.update([3])
+    [AlarmEvent(kind='began', alarm=Alarm(start=1, stop=3, peak=1, score=5.0))]
+    >>> alarms.update([7, 0])
+    [AlarmEvent(kind='ended', alarm=Alarm(start=1, stop=4, peak=3, score=7.0))]
+    """
+
+    def __init__(
+        self,
+        threshold: float,
+        *,
+        release: float | None = None,
+        min_length: int = 1,
+        join: int = 0,
+        cooldown: int = 0,
+    ) -> None:
+        self.threshold = check_number("threshold", threshold, -math.inf)
+        self.release = float(_checked_release(self.threshold, release))
+        _check_lengths(min_length, join, cooldown)
+        self.min_length, self.join, self.cooldown = int(min_length), int(join), int(cooldown)
+        self.seen = self.reported = 0
+        self._ready = 0  # the first row in which an alarm may begin
+        self._open: Alarm | None = None  # of scores; reported once it is long enough
+        self._since: int | None = None  # the first of the rows without a score
+
+    def update(self, scores: ArrayLike) -> list[AlarmEvent]:
+        """What has become certain with some more scores; (n,), also none.
+
+        "began" comes as soon as `find_alarms` would have the alarm whatever follows: with its
+        `min_length`-th row. "ended" comes with the first row that can no longer be joined, `join` rows
+        after the last one. So events of high scores and of missing ones may be out of order by `join`
+        rows.
+
+        Raises
+        ------
+        ValueError
+            If scores are not (n,).
+        """
+        values = np.asarray(scores, dtype=np.float64)
+        if values.ndim != 1:
+            raise ValueError(f"scores must be (n,), got shape {values.shape}")
+        quiet = self._open is None and self._since is None
+        if quiet and np.isfinite(values).all() and not (values > self.threshold).any():
+            self.seen += len(values)  # nearly always
+            return []
+        events: list[AlarmEvent] = []
+        for value in values.tolist():
+            self._row(value, events)
+            self.seen += 1
+        self.reported += len(events)
+        return events
+
+    def _row(self, value: float, events: list[AlarmEvent]) -> None:
+        row, known, alarm = self.seen, math.isfinite(value), self._open
+        if not known and self._since is None:
+            self._since = row
+            events.append(AlarmEvent("began", Alarm(row, row + 1, row, math.nan)))
+        elif known:
+            self._know(events)
+        if alarm is None:
+            if known and value > self.threshold and row >= self._ready:
+                self._open = Alarm(row, row + 1, row, value)
+                self._begin(events, 0)
+        elif known and value > self.release:
+            higher = value > alarm.score
+            self._open = alarm._replace(
+                stop=row + 1,
+                peak=row if higher else alarm.peak,
+                score=value if higher else alarm.score,
+            )
+            self._begin(events, alarm.stop - alarm.start)
+        elif row + 1 - alarm.stop > self.join:
+            self._close(events)
+
+    def _begin(self, events: list[AlarmEvent], before: int) -> None:
+        """Report the open alarm if it is long enough now and was not with the rows before."""
+        assert self._open is not None
+        if before < self.min_length <= self._open.stop - self._open.start:
+            events.append(AlarmEvent("began", self._open))
+
+    def _close(self, events: list[AlarmEvent]) -> None:
+        alarm, self._open = self._open, None
+        if alarm is not None and alarm.stop - alarm.start >= self.min_length:
+            self._ready = alarm.stop + self.cooldown
+            events.append(AlarmEvent("ended", alarm))
+
+    def _know(self, events: list[AlarmEvent]) -> None:
+        """End the rows without a score."""
+        if self._since is not None:
+            alarm = Alarm(self._since, self.seen, self._since, math.nan)
+            events.append(AlarmEvent("ended", alarm))
+            self._since = None
+
+    def finish(self) -> list[AlarmEvent]:
+        """End what is open, as at the end of a series, when no more scores will come."""
+        events: list[AlarmEvent] = []
+        self._close(events)
+        self._know(events)
+        self.reported += len(events)
+        return events
+
+    def state(self) -> dict[str, Any]:
+        """All of it, as plain values."""
+        return {
+            "threshold": self.threshold,
+            "release": self.release,
+            "min_length": self.min_length,
+            "join": self.join,
+            "cooldown": self.cooldown,
+            "seen": self.seen,
+            "reported": self.reported,
+            "ready": self._ready,
+            "open": self._open,
+            "since": self._since,
+        }
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any]) -> Self:
+        """Go on from what `state` returned, also after it was written as JSON.
+
+        Raises
+        ------
+        KeyError, TypeError, ValueError
+            If it is no such state.
+        """
+        options = ("release", "min_length", "join", "cooldown")
+        alarms = cls(state["threshold"], **{name: state[name] for name in options})
+        for name in ("seen", "reported", "ready"):
+            check_whole(name, state[name], 0)
+        alarms.seen, alarms.reported = state["seen"], state["reported"]
+        alarms._ready = state["ready"]
+        if state["open"] is not None:
+            start, stop, peak = (check_whole("open", value, 0) for value in state["open"][:3])
+            score = check_number("open", state["open"][3], alarms.threshold)
+            if not start <= peak < stop <= alarms.seen:
+                raise ValueError(f"an open alarm of rows {start} … {stop} in {alarms.seen}")
+            alarms._open = Alarm(start, stop, peak, score)
+        if state["since"] is not None:
+            alarms._since = check_whole("since", state["since"], 0)
+        return alarms
 
 
 def quantile_threshold(scores: ArrayLike, contamination: float) -> float:
@@ -299,9 +518,12 @@ def threshold_of(scores: ArrayLike, rule: Rule, **kwargs: Any) -> float:
 def false_alarms_per_day(
     scores: ArrayLike, labels: ArrayLike, threshold: float, rows_per_day: float, **kwargs: Any
 ) -> float:
-    """Alarms that touch no anomalous row, per day of normal rows; for a look back with labels."""
+    """Alarms that touch no anomalous row, per day of normal rows; for a look back with labels.
+
+    Rows without a score are no false alarms: it is true that nothing is known of them.
+    """
     truth = np.asarray(labels, dtype=bool)
-    alarms = find_alarms(scores, threshold, **kwargs)
+    alarms = [alarm for alarm in find_alarms(scores, threshold, **kwargs) if alarm.scored]
     wrong = sum(not truth[a.start : a.stop].any() for a in alarms)
     return wrong / max((~truth).sum() / rows_per_day, np.finfo(float).tiny)
 
