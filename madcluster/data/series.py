@@ -52,8 +52,12 @@ def windows(x: np.ndarray, length: int, stride: int = 1) -> np.ndarray:
     return sliding_window_view(x, length, axis=0)[::stride].swapaxes(1, 2)  # (b t c)
 
 
-def checked_rows(x: Any, where: str, channels: tuple[str, ...] | None = None) -> np.ndarray:
+def checked_rows(
+    x: Any, where: str, channels: tuple[str, ...] | None = None, *, missing: bool = False
+) -> np.ndarray:
     """Finite rows (n c), read-only, or a ValueError that says what is wrong with them.
+
+    With `missing`, a value that is not finite, or beyond float32, is not refused and becomes NaN.
 
     float32 stays what it is, all else becomes float64: a channel with a large offset has its digits
     behind those of float32, and must be scaled before anything is cast.
@@ -87,8 +91,11 @@ def checked_rows(x: Any, where: str, channels: tuple[str, ...] | None = None) ->
         raise ValueError(f"{where} is empty: shape {x.shape}")
     if channels is not None and x.shape[1] != len(channels):
         raise ValueError(f"{where} has {x.shape[1]} channels, expected {len(channels)}")
-    bad = np.argwhere(~(np.abs(x) <= np.finfo(np.float32).max))  # no sensor reads more
-    if len(bad):
+    known = np.abs(x) <= np.finfo(np.float32).max  # no sensor reads more
+    if missing and not known.all():
+        x = np.where(known, x, np.nan)
+    elif not known.all():
+        bad = np.argwhere(~known)
         row, channel = (int(i) for i in bad[0])
         name = channel if channels is None else channels[channel]
         raise ValueError(

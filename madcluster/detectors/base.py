@@ -15,6 +15,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import NotFittedError
+from sklearn.utils.metadata_routing import UNUSED
 from sklearn.utils.validation import validate_data
 
 from madcluster.aggregation import (
@@ -33,7 +34,7 @@ from madcluster.service import checkpoints
 from madcluster.service.alarms import Rule, as_frame, find_alarms, quantile_threshold, threshold_of
 from madcluster.service.checkpoints import CheckpointError
 from madcluster.service.explanations import Method, contributions
-from madcluster.service.streams import Stream
+from madcluster.service.streams import MaxStep, Stream, pieces
 
 __all__ = ["CheckpointError", "Detector"]
 
@@ -97,6 +98,9 @@ class Detector(BaseEstimator):
 
     # which of what is learned goes into a file as it is
     _arrays: ClassVar[tuple[str, ...]] = ()
+
+    # an argument of ours, and nothing that scikit-learn's meta-estimators would pass on
+    __metadata_request__decision_function: ClassVar[dict[str, str]] = {"max_step": UNUSED}
 
     # --- what a detector knows alone --------------------------------------------------------------
 
@@ -307,8 +311,8 @@ class Detector(BaseEstimator):
         self._check_fitted()
         return tuple(getattr(self, "feature_names_in_", map(str, range(self.n_features_in_))))
 
-    def checked(self, X: Any, where: str = "X") -> np.ndarray:
-        """Finite rows (m c) of the channels that were learned.
+    def checked(self, X: Any, where: str = "X", *, missing: bool = False) -> np.ndarray:
+        """Finite rows (m c) of the channels that were learned; with `missing`, NaN where there is none.
 
         Raises
         ------
@@ -325,7 +329,7 @@ class Detector(BaseEstimator):
             known = tuple(self.feature_names_in_)
             if names != known:
                 raise ValueError(f"{where} has the columns {names}, but {known} were learned")
-        rows = checked_rows(X, where, names)
+        rows = checked_rows(X, where, names, missing=missing)
         if rows.shape[1] != self.n_features_in_:
             raise ValueError(
                 f"{where} has {rows.shape[1]} features, but {type(self).__name__} is expecting "
@@ -358,23 +362,45 @@ class Detector(BaseEstimator):
         return self._smoothed(self._scores(self.scaler_.transform(rows), self.window_scores))
 
     @overload
-    def decision_function(self, X: pd.DataFrame) -> pd.Series: ...
+    def decision_function(
+        self, X: pd.DataFrame, *, max_step: MaxStep | None = ...
+    ) -> pd.Series: ...
     @overload
     def decision_function(  # type: ignore[overload-cannot-match]  # pandas has no types here
-        self, X: ArrayLike
+        self, X: ArrayLike, *, max_step: MaxStep | None = ...
     ) -> np.ndarray: ...
-    def decision_function(self, X: Any) -> np.ndarray | pd.Series:
+    def decision_function(
+        self, X: Any, *, max_step: MaxStep | None = None
+    ) -> np.ndarray | pd.Series:
         """Score of every row; (m c) → (m,) float64.
+
+        Parameters
+        ----------
+        X : (m c)
+        max_step : number or Timedelta, optional
+            If it is given, X is a DataFrame whose index is the time of its rows, and a longer step from
+            one row to the next is a gap. What lies between gaps is scored as a series of its own, so
+            that no window reaches across one; rows of less than a window have no score, but NaN. A
+            `Stream` with the same `max_step` gives the same scores.
 
         Raises
         ------
         ValueError
-            As `fit`, and for other channels than those that were learned.
+            As `fit`, and for other channels than those that were learned; for times that do not go
+            forward.
         NotFittedError
             Before `fit`.
         """
-        rows = self.checked(X)
-        return _like(X, self.as_fitted._score(rows), "score")
+        rows, fitted = self.checked(X), self.as_fitted
+        if max_step is None or len(rows) < fitted.window:  # too short, which is refused
+            return _like(X, fitted._score(rows), "score")
+        if not isinstance(X, pd.DataFrame):
+            raise ValueError("max_step needs a DataFrame whose index is the time of its rows")
+        scores = np.full(len(rows), np.nan)
+        for start, stop in pieces(X.index, max_step):
+            if stop - start >= fitted.window:
+                scores[start:stop] = fitted._score(rows[start:stop])
+        return _like(X, scores, "score")
 
     def _check_fitted(self) -> None:
         if not hasattr(self, "n_features_in_"):
@@ -420,20 +446,24 @@ class Detector(BaseEstimator):
         self.threshold_ = threshold_of(self.calibration_scores_, rule, **arguments)
         return self
 
-    def alarms(
-        self, X: Any, *, release: float | None = None, min_length: int = 1, join: int = 0
-    ) -> pd.DataFrame:
-        """Alarms above `threshold_`, one row each; see `madcluster.service.alarms.find_alarms`.
+    def alarms(self, X: Any, *, max_step: MaxStep | None = None, **options: Any) -> pd.DataFrame:
+        """Alarms above `threshold_`, one row each.
+
+        Parameters
+        ----------
+        X : (m c)
+        max_step : number or Timedelta, optional
+            As for `decision_function`.
+        **options
+            `release`, `min_length`, `join` and `cooldown` of `madcluster.service.alarms.find_alarms`.
 
         Returns
         -------
         Rows `start` … `stop` − 1, their number, and the row and value of the highest score; for a
         DataFrame, `start`, `end` and `peak` are values of its index.
         """
-        scores = self.decision_function(X)
-        found = find_alarms(
-            scores, self.threshold_, release=release, min_length=min_length, join=join
-        )
+        scores = self.decision_function(X, max_step=max_step)
+        found = find_alarms(scores, self.threshold_, **options)
         return as_frame(found, X.index if isinstance(X, pd.DataFrame) else None)
 
     @overload
@@ -460,9 +490,9 @@ class Detector(BaseEstimator):
             return found
         return pd.Series(found, index=X.columns, name="contribution").sort_values(ascending=False)
 
-    def stream(self, *, aggregate: Aggregate | None = None) -> Stream:
-        """Score rows as they come; see `madcluster.service.streams.Stream`."""
-        return Stream(self, aggregate=aggregate)
+    def stream(self, **options: Any) -> Stream:
+        """Score rows as they come; the options are those of `madcluster.service.streams.Stream`."""
+        return Stream(self, **options)
 
     def state(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         """All that makes scores: parameters as plain values, and what was learned as arrays."""

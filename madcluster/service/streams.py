@@ -5,21 +5,29 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable
-from typing import Any, Protocol, Self
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+from itertools import pairwise
+from typing import Any, Literal, Protocol, Self, TypeAlias, get_args
 
 import numpy as np
 import pandas as pd
 
 from madcluster.aggregation import Aggregate, Smoother, beginning, check_aggregate, ends
+from madcluster.arguments import check_number, check_one_of, check_whole
 from madcluster.data import Scaler
 from madcluster.service import checkpoints
+from madcluster.service.alarms import AlarmEvent, OnlineAlarms
 from madcluster.service.checkpoints import CheckpointError
 
-__all__ = ["Stream"]
+__all__ = ["Late", "MaxStep", "Missing", "Stream", "pieces"]
 
-KIND, FORMAT = "madcluster.stream", 3  # of a file; one with a higher number is refused
+KIND, FORMAT = "madcluster.stream", 4  # of a file; one with a higher number is refused
 BLOCK = 2048  # rows at work at a time, however many come at once
+
+Missing = Literal["refuse", "hold", "mask"]
+Late = Literal["refuse", "drop"]
+MaxStep: TypeAlias = float | timedelta | np.timedelta64  # a Timedelta of pandas is a timedelta
 
 
 class Scores(Protocol):
@@ -29,11 +37,12 @@ class Scores(Protocol):
     aggregate: Aggregate
     smooth: Any
     scaler_: Scaler
+    median_: np.ndarray
     channels_: tuple[str, ...]
 
     @property
     def as_fitted(self) -> Self: ...
-    def checked(self, X: Any, where: str) -> np.ndarray: ...
+    def checked(self, X: Any, where: str, *, missing: bool = False) -> np.ndarray: ...
     def window_scores(self, z: np.ndarray, starts: np.ndarray) -> np.ndarray: ...
     def last_scores(
         self, seen: int = 0
@@ -44,6 +53,10 @@ class Scores(Protocol):
 
 class Stream:
     """Feed rows, one or many at a time, and get scores, **higher = more anomalous**.
+
+    Rows follow each other in pieces. A piece ends where time makes too long a step, and at a row that
+    cannot be scored; no window and no mean over scores reaches across its end, and each piece has the
+    scores that `decision_function` would give it alone. Without any of that all rows are one piece.
 
     Parameters
     ----------
@@ -56,14 +69,43 @@ class Stream:
         smoothed with; see the table of `madcluster.aggregation`. The scores are those of
         `decision_function` with that aggregate and every window, however the rows are cut. So a
         threshold must come from the same aggregate: fit with it.
+    missing : "refuse", "hold" or "mask"
+        What is done where a value is missing: NaN, None, infinite, or beyond what float32 holds.
+        "refuse" raises a ValueError. "hold" puts the last value of that channel there, in at most
+        `max_hold` rows one after another; a row where that is not enough cannot be scored. "mask" puts
+        the median of the channel in the train split there, for as long as it takes, so that it counts
+        as nothing unusual; a row without any value cannot be scored.
+    max_hold : int
+        Rows that a value is held for; with 0, a row with a missing value cannot be scored.
+    max_step : number or Timedelta, optional
+        The longest time from one row to the next that is no gap, such as one and a half steps of the
+        clock. If it is given, all rows need times.
+    late : "refuse" or "drop"
+        What is done with a row whose time is not later than that of the row before. "refuse" raises a
+        ValueError. "drop" leaves the row out and counts it; so rows may be sent twice.
+    alarms : OnlineAlarms, optional
+        Is fed with the scores, and saved and loaded with the stream.
 
     Attributes
     ----------
     seen : int
-        Rows that came.
+        Rows that were taken. Alarms count these, from 0.
     scored : int
-        Rows that have their score: those before this number. The first window − 1 rows wait for the
-        first whole window.
+        Rows that are done with: `update` has returned their score, or NaN, for all before this number.
+        In every piece the first window − 1 rows wait for its first whole window.
+    unscored : int
+        Of these, rows without a score: those that cannot be scored, and those of a piece shorter than a
+        window. Their score is NaN, which is no number below a threshold: compare with care.
+    dropped : int
+        Rows that came late and were left out.
+    filled : int
+        Values that were held or masked.
+    gaps : int
+        Steps in time that were longer than `max_step`.
+    marked : (k,) bool
+        Which of the scores that were returned last are of rows with held or masked values.
+    events : list of AlarmEvent
+        What became certain with the scores that were returned last.
 
     Examples
     --------
@@ -78,55 +120,397 @@ class Stream:
     (1,)
     """
 
-    def __init__(self, detector: Scores, *, aggregate: Aggregate | None = None) -> None:
+    def __init__(
+        self,
+        detector: Scores,
+        *,
+        aggregate: Aggregate | None = None,
+        missing: Missing = "refuse",
+        max_hold: int = 10,
+        max_step: MaxStep | None = None,
+        late: Late = "refuse",
+        alarms: OnlineAlarms | None = None,
+    ) -> None:
         detector = detector.as_fitted
         check_aggregate(detector.aggregate if aggregate is None else aggregate)
+        check_one_of("missing", missing, get_args(Missing))
+        check_one_of("late", late, get_args(Late))
         self.detector, self.window = detector, detector.window
         self.aggregate: Aggregate = detector.aggregate if aggregate is None else aggregate
-        # of one row, all are the same
-        self._of_windows = "last" if self.window == 1 else detector.aggregate_of(self.aggregate)
         self.channels = detector.channels_
+        self.missing, self.late, self.alarms = missing, late, alarms
+        self.max_hold = check_whole("max_hold", max_hold, 0)
+        self.max_step = None if max_step is None else _checked_step(max_step)
+        self.seen = self.scored = self.unscored = 0
+        self.dropped = self.filled = self.gaps = 0
+        self.events: list[AlarmEvent] = []
+        self.marked = np.zeros(0, bool)
+        self._known = frozenset(self.channels)
+        self._digest: str | None = None
+        self._time: tuple[str, float] | None = None  # of the last row: its kind, and a number
+        self._piece = _Piece(detector, self.aggregate)
+        self._marks = np.zeros(0, bool)  # of the rows that wait
+        self._last = np.zeros(len(self.channels), np.float32)  # scaled values to hold
+        self._held = self._unknown()  # rows in which each was held
+
+    def _unknown(self) -> np.ndarray:
+        """As if every value had been held for too long: there is none to hold."""
+        return np.full(len(self.channels), self.max_hold)
+
+    # --- rows in -----------------------------------------------------------------------------------
+
+    def update(self, rows: Any, time: Any = None) -> np.ndarray:
+        """Scores that have become known with some more rows.
+
+        Parameters
+        ----------
+        rows : (n c), or one row (c,)
+            An array, a DataFrame, or dicts by the names of the channels in any order, where a name that
+            is absent is a missing value; one row also as a Series or a dict. None, [] or a table
+            without rows is a poll that brought nothing.
+        time : (n,) dates or numbers, or one of them, optional
+            When the rows were measured. By default the index of a DataFrame if it is one of dates, or
+            if there is a `max_step`.
+
+        Returns
+        -------
+        (k,) float64 for rows `scored` − k … `scored` − 1, NaN where a row has no score.
+
+        Raises
+        ------
+        ValueError
+            For values that are no numbers, or missing or late and so refused; for other channels; for
+            times that are absent though there is a `max_step`, or of another kind than before. None of
+            the rows is taken then.
+        """
+        if _is_empty(rows):
+            return self._out(np.empty(0))
+        if time is None:
+            time = self._times_of(rows)
+        rows = self._table(rows)
+        if self.missing == "refuse":
+            x = self.detector.checked(rows, "rows")
+            if time is None:  # nothing can end a piece
+                self.seen += len(x)
+                return self._out(self._piece.update(self.detector.scaler_.transform(x)))
+        else:
+            x = self.detector.checked(rows, "rows", missing=True)
+        gap = np.zeros(len(x), bool)
+        if time is not None:
+            x, gap = self._in_time(x, time)
+        z = self.detector.scaler_.transform(x)
+        usable, put = np.ones(len(z), bool), np.zeros(len(z), bool)
+        if self.missing != "refuse":
+            usable, put = self._complete(z, gap)
+        self.seen += len(z)
+        if self.missing != "refuse":
+            self._marks = np.append(self._marks, put)
+        return self._out(self._by_piece(z, gap, usable))
+
+    def _times_of(self, rows: Any) -> pd.Index | None:
+        if isinstance(rows, pd.Series):
+            rows = rows.to_frame().T
+        dated = isinstance(rows, pd.DataFrame) and isinstance(rows.index, pd.DatetimeIndex)
+        if isinstance(rows, pd.DataFrame) and (dated or self.max_step is not None):
+            return rows.index
+        if self.max_step is not None:
+            raise ValueError("rows need times: give time, or a DataFrame with them as its index")
+        return None
+
+    def _table(self, rows: Any) -> Any:
+        """Two-dimensional, and dicts in the order of the channels."""
+        if isinstance(rows, np.ndarray):  # first, for it is the quick case
+            return rows[None] if rows.ndim == 1 else rows
+        if isinstance(rows, Mapping):
+            rows = [rows]
+        if isinstance(rows, list | tuple) and isinstance(rows[0], Mapping):
+            return np.array([self._values(i, row) for i, row in enumerate(rows)])
+        if isinstance(rows, pd.Series):
+            return rows.to_frame().T
+        return np.asarray(rows)[None] if np.ndim(rows) == 1 else rows
+
+    def _values(self, i: int, row: Any) -> list[Any]:
+        if not isinstance(row, Mapping):
+            raise ValueError(f"rows holds dicts, but row {i} is of type {type(row).__name__}")
+        if not row.keys() <= self._known:
+            row = {str(name): value for name, value in row.items()}
+            for name in row.keys() - self._known:
+                raise ValueError(f"rows has {name!r} in row {i}, which is none of {self.channels}")
+        if self.missing == "refuse":
+            for name in self._known - row.keys():
+                raise ValueError(f"rows has no {name!r} in row {i}")
+        return [row.get(name) for name in self.channels]
+
+    def _in_time(self, x: np.ndarray, time: Any) -> tuple[np.ndarray, np.ndarray]:
+        """Rows that are not late, and before which of them there is a gap; (n c) → (m c), (m,)."""
+        kind, numbers = _clock(time)
+        if numbers.shape != (len(x),):
+            raise ValueError(f"time has shape {numbers.shape} for {len(x)} rows")
+        wanted = self._time or self.max_step
+        if wanted is not None and kind.split()[0] != wanted[0].split()[0]:
+            raise ValueError(f"time holds {kind}, expected {wanted[0]}")
+        if self._time is not None and kind != self._time[0]:
+            raise ValueError(f"time holds {kind}, but {self._time[0]} came before")
+        first = self._time is None
+        since = numbers if self._time is None else np.append(self._time[1], numbers)
+        highest = np.maximum.accumulate(since)
+        late = since[1:] <= highest[:-1]
+        gap = np.zeros(len(late), bool)
+        if self.max_step is not None:
+            gap = np.diff(highest) > self.max_step[1]
+        if first:
+            late, gap = np.append(False, late), np.append(False, gap)
+        if late.any() and self.late == "refuse":
+            row = int(np.argmax(late))
+            raise ValueError(
+                f"rows are late: row {row} is of {_shown(kind, numbers[row])}, not later than "
+                f"{_shown(kind, highest[row - first])} before it ({late.sum()} such rows in all)"
+            )
+        # nothing is refused from here on
+        self._time = kind, highest[-1].item()
+        self.dropped += int(late.sum())
+        self.gaps += int(gap.sum())
+        return x[~late], gap[~late]
+
+    def _complete(self, z: np.ndarray, gap: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Put values where they are missing; → rows that can be scored, and those with such values."""
+        absent = np.isnan(z)
+        usable, put = np.ones(len(z), bool), absent.any(1)
+        if self.missing == "mask":
+            usable = ~absent.all(1)
+            z[absent] = np.broadcast_to(self.detector.median_, z.shape)[absent]
+        elif not put.any() and len(z):
+            self._last, self._held = z[-1].copy(), np.zeros_like(self._held)
+        elif len(z):
+            for i, here in enumerate(absent):
+                held = self._unknown() if gap[i] else self._held
+                self._held = np.where(here, held + 1, 0)
+                self._last = z[i] = np.where(here, self._last, z[i])
+                usable[i] = (self._held <= self.max_hold).all()
+        put &= usable
+        self.filled += int(absent[put].sum())
+        return usable, put
+
+    # --- scores out --------------------------------------------------------------------------------
+
+    def _by_piece(self, z: np.ndarray, gap: np.ndarray, usable: np.ndarray) -> np.ndarray:
+        """Scores that have become known, where pieces end and begin among the rows."""
+        ended = np.append(True, gap[1:] | (usable[1:] != usable[:-1]))
+        found = []
+        for start, stop in pairwise([*np.flatnonzero(ended), len(z)]) if len(z) else ():
+            if gap[start] or not usable[start]:
+                found.append(self._end_piece())
+            part = z[start:stop]
+            found.append(self._piece.update(part) if usable[start] else np.full(len(part), np.nan))
+        return np.concatenate(found) if found else np.empty(0)
+
+    def _end_piece(self) -> np.ndarray:
+        piece = self._piece
+        if not piece.seen:
+            return np.empty(0)
+        self._piece = _Piece(self.detector, self.aggregate)
+        return piece.finish()
+
+    def _out(self, scores: np.ndarray, *, last: bool = False) -> np.ndarray:
+        """Count the scores, and feed the alarms with them."""
+        n = len(scores)
+        self.scored += n
+        if not np.isfinite(scores).all():
+            self.unscored += n - int(np.isfinite(scores).sum())
+        self.marked, self._marks = (
+            (self._marks[:n], self._marks[n:])
+            if len(self._marks)
+            else (np.zeros(n, bool), self._marks)
+        )
+        if self.alarms is not None:
+            self.events = self.alarms.update(scores)
+            if last:
+                self.events += self.alarms.finish()
+        return scores
+
+    def finish(self) -> np.ndarray:
+        """Scores of the rows that still wait, when nothing more will come; alarms end too.
+
+        They are means over what covers a row, as at the end of `decision_function`. No row waits for
+        "last" and "window", except in a piece that is shorter than a window; these rows have no score.
+        Nothing can be fed afterwards.
+
+        Raises
+        ------
+        ValueError
+            If less than a window was seen.
+        """
+        if self.seen < self.window:
+            raise ValueError(f"{self.seen} rows were seen, less than a window of {self.window}")
+        return self._out(self._end_piece(), last=True)
+
+    # --- files -------------------------------------------------------------------------------------
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write what it remembers, with its alarms, to a safetensors file, whole or not at all."""
+        about = {
+            **self._about(),
+            **{name: getattr(self, name) for name in _COUNTS},
+            "missing": self.missing,
+            "max_hold": self.max_hold,
+            "max_step": self.max_step,
+            "late": self.late,
+            "time": self._time,
+            "alarms": None if self.alarms is None else self.alarms.state(),
+            "piece": {"seen": self._piece.seen, "made": self._piece.made},
+            "smoothed": self._piece.smoother.before,
+        }
+        arrays = {
+            "rows": self._piece.rows,
+            "sums": _bits(self._piece.sums),
+            "scores": _bits(self._piece.smoother.kept),
+            "marks": self._marks,
+            "last": self._last,
+            "held": self._held,
+        }
+        checkpoints.write(path, KIND, about, arrays, version=FORMAT)
+
+    def _about(self) -> dict[str, Any]:
+        """What a file must have in common with the stream that goes on from it."""
+        if self._digest is None:
+            self._digest = _digest(self.detector)
+        return {
+            "aggregate": self.aggregate,
+            "window": self.window,
+            "channels": list(self.channels),
+            "detector": self._digest,
+        }
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str], detector: Scores) -> Self:
+        """Go on with a stream that `save` wrote, with the same detector and options.
+
+        Raises
+        ------
+        CheckpointError
+            If the file is damaged, of a newer format, or of another detector: another window, other
+            channels, another scaler or other weights.
+        FileNotFoundError
+            If there is no such file.
+        """
+        about, arrays = checkpoints.read(path, KIND, version=FORMAT)
+        try:
+            if about["format"] < 4:
+                about, arrays = _of_one_piece(about, arrays)
+            options = {name: about[name] for name in ("aggregate", "missing", "max_hold", "late")}
+            if about["alarms"] is not None:
+                options["alarms"] = OnlineAlarms.from_state(about["alarms"])
+            stream = cls(detector, **options)
+            expected = stream._about()
+            for name in ("window", "channels"):
+                if about[name] != expected[name]:
+                    raise CheckpointError(
+                        f"{path} has {name} {about[name]}, expected {expected[name]}"
+                    )
+            if about["detector"] != expected["detector"]:
+                raise CheckpointError(
+                    f"{path} is of a detector with another scaler or other weights"
+                )
+            stream._restore(about, arrays)
+        except CheckpointError:
+            raise
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
+            raise CheckpointError(f"{path} does not describe a stream: {error}") from error
+        return stream
+
+    def _restore(self, about: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> None:
+        for name in _COUNTS:
+            setattr(self, name, check_whole(name, about[name], 0))
+        for name in ("max_step", "time"):
+            if about[name] is not None:
+                kind, number = about[name]
+                check_one_of(name, kind, KINDS)
+                check_number(name, number, -(2.0**63), 2.0**63)
+                setattr(self, "_time" if name == "time" else name, (kind, number))
+        self._piece.restore(
+            check_whole("seen", about["piece"]["seen"], 0),
+            check_whole("made", about["piece"]["made"], 0),
+            arrays["rows"],
+            _numbers(arrays["sums"]),
+            _numbers(arrays["scores"]),
+            check_whole("smoothed", about["smoothed"], 0),
+        )
+        waiting = self.seen - self.scored
+        if self._piece.seen - self._piece.scored != waiting:
+            raise ValueError(f"{waiting} rows wait, its piece says otherwise")
+        marks, last, held = arrays["marks"], arrays["last"], arrays["held"]
+        shape = (len(self.channels),)
+        if marks.shape not in ((0,), (waiting,)) or last.shape != shape or held.shape != shape:
+            raise ValueError("what is held and marked has another shape")
+        self._marks, self._last = marks.astype(bool), last.astype(np.float32)
+        self._held = held.astype(int)
+
+
+_COUNTS = "seen", "scored", "unscored", "dropped", "filled", "gaps"
+
+
+class _Piece:
+    """Scores of rows that follow each other without a gap."""
+
+    def __init__(self, detector: Scores, aggregate: Aggregate) -> None:
+        self.detector, self.window = detector, detector.window
+        # of one row, all are the same
+        self._of_windows = "last" if self.window == 1 else detector.aggregate_of(aggregate)
         self.seen = self.scored = 0
         self._find_shortcut()
-        self._made = 0  # rows whose score before smoothing is known
-        self._rows = np.empty((0, len(self.channels)), np.float32)  # scaled; at most window − 1
-        self._sums = np.zeros(self.window)  # of scores of the rows that wait, for "mean"
-        self._smoother = Smoother(detector.smooth, causal=self.aggregate != "mean")
+        self.made = 0  # rows whose score before smoothing is known
+        self.rows = np.empty((0, len(detector.channels_)), np.float32)  # at most window − 1
+        self.sums = np.zeros(self.window)  # of scores of the rows that wait, for "mean"
+        self.smoother = Smoother(detector.smooth, causal=aggregate != "mean")
 
     def _find_shortcut(self) -> None:
         last = self._of_windows == "last"
         self._shortcut = self.detector.last_scores(self.seen) if last else None
 
-    def update(self, rows: Any) -> np.ndarray:
-        """Scores that have become known with some more rows; (n c), or one row (c,) → (…,) float64.
-
-        Rows may be a DataFrame, and one row a Series by the names of the channels.
+    def restore(
+        self,
+        seen: int,
+        made: int,
+        rows: np.ndarray,
+        sums: np.ndarray,
+        scores: np.ndarray,
+        before: int,
+    ) -> None:
+        """Go on from what was kept; `before` is how many of the scores are done.
 
         Raises
         ------
         ValueError
-            For values that are not finite numbers, or other channels. None of the rows is taken then.
+            If that does not fit together.
         """
-        if isinstance(rows, pd.Series):
-            rows = rows.to_frame().T
-        elif np.ndim(rows) == 1:
-            rows = np.asarray(rows)[None]
-        rows = self.detector.checked(rows, "rows")
-        made = [self._block(rows[i : i + BLOCK]) for i in range(0, len(rows), BLOCK)]
+        kept = min(seen, self.window - 1)
+        if rows.shape != (kept, self.rows.shape[1]) or sums.shape != (self.window,):
+            raise ValueError(f"it holds rows of shape {rows.shape}")
+        if scores.ndim != 1 or not 0 <= len(scores) - before <= made <= seen:
+            raise ValueError(f"it holds scores of shape {scores.shape}")
+        self.seen, self.made, self.scored = seen, made, made - (len(scores) - before)
+        self.smoother.kept, self.smoother.before = scores, before
+        self._find_shortcut()
+        self.rows, self.sums = rows.astype(np.float32), sums.copy()
+
+    def update(self, z: np.ndarray) -> np.ndarray:
+        """Scores that have become known with some more scaled rows; (n c) → (k,)."""
+        if len(z) <= BLOCK:
+            return self._smooth(self._block(z))
+        made = [self._block(z[i : i + BLOCK]) for i in range(0, len(z), BLOCK)]
         return self._smooth(np.concatenate(made))
 
     def _smooth(self, made: np.ndarray, *, last: bool = False) -> np.ndarray:
-        self._made += len(made)
-        scores = self._smoother.update(made, last=last)
+        self.made += len(made)
+        scores = self.smoother.update(made, last=last)
         self.scored += len(scores)
         return scores
 
-    def _block(self, rows: np.ndarray) -> np.ndarray:
-        new = self.detector.scaler_.transform(rows)
-        x = np.concatenate([self._rows, new])
+    def _block(self, new: np.ndarray) -> np.ndarray:
+        x = np.concatenate([self.rows, new])
         first = self.seen < self.window <= self.seen + len(new)  # the first whole window ends here
         self.seen += len(new)
-        self._rows = x[len(x) - min(len(x), self.window - 1) :].copy()
+        self.rows = x[len(x) - min(len(x), self.window - 1) :].copy()
         if self.seen < self.window:
             return np.empty(0)
         return self._mean(x) if self._of_windows == "mean" else self._ends(x, len(new), first)
@@ -149,94 +533,131 @@ class Stream:
         scores = self._score(x)
         final = np.empty(len(scores))
         for i, of_window in enumerate(scores):  # a window makes its first row final
-            self._sums += of_window
-            final[i] = self._sums[0] / min(self._made + i + 1, self.window)
-            self._sums = np.append(self._sums[1:], 0.0)
+            self.sums += of_window
+            final[i] = self.sums[0] / min(self.made + i + 1, self.window)
+            self.sums = np.append(self.sums[1:], 0.0)
         return final
 
     def finish(self) -> np.ndarray:
-        """Scores of the rows that still wait, when nothing more will come.
-
-        They are means over what covers a row, as at the end of `decision_function`. No row waits for
-        "last" and "window". Nothing can be fed afterwards.
-
-        Raises
-        ------
-        ValueError
-            If less than a window was seen.
-        """
+        """Scores of the rows that still wait; NaN for those of less than a window."""
         if self.seen < self.window:
-            raise ValueError(f"{self.seen} rows were seen, less than a window of {self.window}")
-        left = self.seen - self._made
+            return np.full(self.seen, np.nan)
+        left = self.seen - self.made
         # a waiting row is in the windows from row − window + 1, or 0, to the last one that began
         counts = [
             min(row, self.seen - self.window) - max(0, row - self.window + 1) + 1
-            for row in range(self._made, self.seen)
+            for row in range(self.made, self.seen)
         ]
-        return self._smooth(self._sums[:left] / counts, last=True)
+        return self._smooth(self.sums[:left] / counts, last=True)
 
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write what the stream remembers to a safetensors file, whole or not at all."""
-        arrays: dict[str, np.ndarray] = {
-            "rows": self._rows,
-            "sums": self._sums,
-            "scores": self._smoother.kept,
-        }
-        checkpoints.write(path, KIND, self._about(), arrays, version=FORMAT)
 
-    def _about(self) -> dict[str, Any]:
-        return {
-            "aggregate": self.aggregate,
-            "window": self.window,
-            "channels": list(self.channels),
-            "detector": _digest(self.detector),
-            "seen": self.seen,
-            "made": self._made,
-            "scored": self.scored,
-        }
+def pieces(time: Any, max_step: MaxStep) -> list[tuple[int, int]]:
+    """Rows start … stop − 1 that follow each other without a gap.
 
-    @classmethod
-    def load(cls, path: str | os.PathLike[str], detector: Scores) -> Self:
-        """Go on with a stream that `save` wrote, with the same detector.
+    Parameters
+    ----------
+    time : (n,) dates or numbers
+    max_step : number or Timedelta
+        As for `Stream`: a longer time from one row to the next is a gap.
 
-        Raises
-        ------
-        CheckpointError
-            If the file is damaged, of a newer format, or of another detector: another window, other
-            channels, another scaler or other weights.
-        FileNotFoundError
-            If there is no such file.
-        """
-        about, arrays = checkpoints.read(path, KIND, version=FORMAT)
-        try:
-            stream = cls(detector, aggregate=about["aggregate"])
-            expected = stream._about()
-            for name in ("window", "channels"):
-                if about[name] != expected[name]:
-                    raise CheckpointError(
-                        f"{path} has {name} {about[name]}, expected {expected[name]}"
-                    )
-            if about["detector"] != expected["detector"]:
-                raise CheckpointError(
-                    f"{path} is of a detector with another scaler or other weights"
-                )
-            stream.seen, stream._made = int(about["seen"]), int(about["made"])
-            stream.scored = int(about["scored"])
-            rows, sums, scores = arrays["rows"], arrays["sums"], arrays["scores"]
-            kept = min(stream.seen, stream.window - 1)
-            if rows.shape != (kept, len(stream.channels)) or sums.shape != (stream.window,):
-                raise CheckpointError(f"{path} holds rows of shape {rows.shape}")
-            smoother = stream._smoother
-            smoother.kept, smoother.before = scores, len(scores) - (stream._made - stream.scored)
-            if scores.ndim != 1 or not 0 <= smoother.before <= len(scores):
-                raise CheckpointError(f"{path} holds scores of shape {scores.shape}")
-        except CheckpointError:
-            raise
-        except (KeyError, TypeError, ValueError) as error:
-            raise CheckpointError(f"{path} does not describe a stream: {error}") from error
-        stream._find_shortcut()
-        stream._rows, stream._sums = rows.astype(np.float32), sums.copy()
-        return stream
+    Raises
+    ------
+    ValueError
+        If a time is not later than the one before, or dates come with a number, or numbers with a
+        Timedelta.
+
+    Examples
+    --------
+    >>> pieces([0, 1, 2, 60, 61], max_step=1.5)
+    [(0, 3), (3, 5)]
+    """
+    (kind, numbers), (wanted, longest) = _clock(time), _checked_step(max_step)
+    if kind.split()[0] != wanted:
+        raise ValueError(f"time holds {kind}, expected {wanted}")
+    steps = np.diff(numbers)
+    if not (steps > 0).all():
+        row = int(np.argmin(steps > 0)) + 1
+        raise ValueError(
+            f"time must go forward: row {row} is of {_shown(kind, numbers[row])}, "
+            f"not later than {_shown(kind, numbers[row - 1])} before it"
+        )
+    cuts = (np.flatnonzero(steps > longest) + 1).tolist()
+    return list(pairwise([0, *cuts, len(numbers)]))
+
+
+KINDS = "numbers", "dates", "dates with a zone"
+
+
+def _clock(time: Any) -> tuple[str, np.ndarray]:
+    """The kind of some times, and numbers in their order: nanoseconds for dates; (n,)."""
+    if not isinstance(time, pd.Index):
+        values = np.asarray(time)
+        values = values[None] if values.ndim == 0 else values
+        if values.dtype.kind in "iuf":
+            time = values
+        else:
+            time = pd.Index(values.tolist() if values.dtype == object else values)
+    if isinstance(time, pd.DatetimeIndex):
+        if time.hasnans:
+            raise ValueError("time holds a date that is missing")
+        return KINDS[1 + (time.tz is not None)], time.as_unit("ns").asi8
+    numbers = np.asarray(time)
+    if numbers.dtype.kind not in "iuf":
+        raise ValueError(f"time must hold dates or numbers, got {numbers.dtype}")
+    if not np.isfinite(numbers).all():
+        raise ValueError("time holds a number that is not finite")
+    return KINDS[0], numbers.astype(np.int64 if numbers.dtype.kind in "iu" else np.float64)
+
+
+def _checked_step(max_step: MaxStep) -> tuple[str, float]:
+    if isinstance(max_step, timedelta | np.timedelta64):  # one of pandas is the former
+        step = pd.Timedelta(max_step)
+        if not step > pd.Timedelta(0):
+            raise ValueError(f"max_step must be positive, got {max_step!r}")
+        return KINDS[1], step.as_unit("ns").value
+    return KINDS[0], check_number("max_step", max_step, 0)
+
+
+def _shown(kind: str, number: float) -> str:
+    return str(number if kind == KINDS[0] else pd.Timestamp(int(number)))
+
+
+def _is_empty(rows: Any) -> bool:
+    if isinstance(rows, list | tuple):
+        return not rows
+    return rows is None or getattr(rows, "shape", ())[:1] == (0,)
+
+
+def _bits(scores: np.ndarray) -> np.ndarray:
+    """Scores as integers: a file must hold finite numbers, and a score may be none."""
+    return np.ascontiguousarray(scores, dtype=np.float64).view(np.int64)
+
+
+def _numbers(bits: np.ndarray) -> np.ndarray:
+    if bits.dtype != np.int64:
+        raise ValueError(f"scores are kept as {bits.dtype}")
+    return bits.view(np.float64)
+
+
+def _of_one_piece(
+    about: dict[str, Any], arrays: dict[str, np.ndarray]
+) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """A file of format 3, which knew of nothing that ends a piece."""
+    channels = len(about["channels"])
+    smoothed = len(arrays["scores"]) - (int(about["made"]) - int(about["scored"]))
+    about = {
+        **about,
+        **dict.fromkeys(("unscored", "dropped", "filled", "gaps"), 0),
+        **dict.fromkeys(("max_step", "time", "alarms")),
+        "missing": "refuse",
+        "max_hold": 0,
+        "late": "refuse",
+        "piece": {"seen": about["seen"], "made": about["made"]},
+        "smoothed": smoothed,
+    }
+    held = {"marks": np.zeros(0, bool), "last": np.zeros(channels), "held": np.zeros(channels)}
+    scores = {name: _bits(arrays[name]) for name in ("sums", "scores")}
+    return about, {**arrays, **scores, **held}
 
 
 def _digest(detector: Scores) -> str:
