@@ -442,7 +442,7 @@ def test_late_rows_are_refused_or_dropped_and_counted(series, causal):
         stream.update(series.test[31], 31)
     with pytest.raises(ValueError, match="dates with a zone, but dates came before"):
         stream.update(series.test[31], time[31].tz_localize("UTC"))
-    assert (stream.seen, stream.dropped) == (31, 0)
+    assert (stream.seen, stream.dropped, stream.time) == (31, 0, time[30])
 
 
 @pytest.mark.parametrize(

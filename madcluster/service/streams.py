@@ -157,6 +157,13 @@ class Stream:
         """As if every value had been held for too long: there is none to hold."""
         return np.full(len(self.channels), self.max_hold)
 
+    @property
+    def time(self) -> Any:
+        """Of the row taken last: a number, or a Timestamp, in UTC if it had a zone; None before."""
+        if self._time is None or self._time[0] == KINDS[0]:
+            return self._time and self._time[1]
+        return pd.Timestamp(self._time[1], tz="UTC" if self._time[0] == KINDS[2] else None)
+
     # --- rows in -----------------------------------------------------------------------------------
 
     def update(self, rows: Any, time: Any = None) -> np.ndarray:
