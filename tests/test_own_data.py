@@ -1,5 +1,6 @@
 """What chapter 15 says happens to data that changes, happens: a test for every row of its table."""
 
+import json
 import re
 from pathlib import Path
 
@@ -9,6 +10,8 @@ import pandas as pd
 import pytest
 
 from madcluster import MADCluster, from_csv, synthetic
+from madcluster.service.alarms import OnlineAlarms
+from madcluster.service.loop import serve
 
 CHAPTER = Path(__file__).parents[1] / "book" / "15_your_own_data.ipynb"
 NAMES = ["inflow", "outflow", "pressure", "pump"]
@@ -44,6 +47,14 @@ def missing(detector, frames, tmp_path):
     with pytest.raises(ValueError, match="row 9, column 'pressure' holds a missing value"):
         from_csv(tmp_path / "x.csv")
     assert from_csv(tmp_path / "x.csv", fill="ffill").filled == 1
+    masked, held = detector.stream(missing="mask"), detector.stream(missing="hold", max_hold=0)
+    for stream, without in (
+        (masked, 0),
+        (held, 8),
+    ):  # row 7, and those before it, less than a window
+        stream.update(holes)
+        stream.finish()
+        assert (stream.filled, stream.unscored) == (1 - bool(without), without)
 
 
 def word(detector, frames, tmp_path):
@@ -66,6 +77,48 @@ def irregular(detector, frames, tmp_path):
     frame.iloc[[1, 0, *range(2, len(frame))]].to_csv(tmp_path / "x.csv", index=False)
     with pytest.raises(ValueError, match="row 3, column 't' goes back in time"):
         from_csv(tmp_path / "x.csv", time="t")
+    frame = frame.set_index("t")
+    minute = pd.Timedelta(minutes=1)
+    stream = detector.stream(max_step=minute)
+    streamed = np.append(stream.update(frame), stream.finish())
+    apart, across = (detector.decision_function(frame, max_step=s) for s in (minute, None))
+    np.testing.assert_allclose(streamed, apart, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(apart[900:], detector.decision_function(frame[900:]), rtol=1e-4)
+    assert abs(apart - across)[850:950].max() > 1e-3 * across.median()
+
+
+def late(detector, frames, tmp_path):
+    stamps = pd.date_range("2026-03-01", periods=len(frames[1]), freq="min")
+    rows = frames[1].set_index(stamps)
+    stream = detector.stream(late="drop")
+    stream.update(rows[:60])
+    stream.update(rows[50:70])
+    assert (stream.seen, stream.dropped) == (70, 10)
+    stream = detector.stream()
+    stream.update(rows[:60])
+    with pytest.raises(ValueError, match="rows are late: row 0 is of 2026-03-01 00:50:00"):
+        stream.update(rows[50:70])
+
+
+def killed(detector, frames, tmp_path):
+    """Anywhere, and beside a broker: tests/test_service.py and tests/test_broker.py."""
+    rows = frames[1].set_index(pd.date_range("2026-03-01", periods=len(frames[1]), freq="min"))
+    options = {"aggregate": "last", "every": 100}
+    for cuts in (((0, 350), (300, 1500)), ((0, 1500),)):
+        folder = tmp_path / str(len(cuts))
+        for start, stop in cuts:
+            source = [(rows[i : i + 50], None) for i in range(start, stop, 50)]
+            alarms = OnlineAlarms(detector.threshold_)
+            serve(source, detector, folder, alarms=alarms, **options)
+    ended = [
+        [
+            line
+            for line in map(json.loads, path.read_text().splitlines())
+            if line["event"] == "ended"
+        ]
+        for path in sorted(tmp_path.glob("*/alarms.jsonl"))
+    ]
+    assert ended[0] == ended[1] != []
 
 
 def clock(detector, frames, tmp_path):
@@ -152,6 +205,8 @@ ROWS = {
     "a value is missing": missing,
     "a cell holds a word": word,
     "time stamps are irregular": irregular,
+    "rows come late or again": late,
+    "the service is killed": killed,
     "clocks change": clock,
     "a sensor is constant in the normal part": constant,
     "a sensor is binary": binary,
