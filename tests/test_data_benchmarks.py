@@ -236,12 +236,24 @@ def test_an_array_of_another_width_or_length_is_refused(small):
 
 
 def test_unknown_names_are_answered_with_near_ones(small):
-    with pytest.raises(ValueError, match="dataset must be one of"):
+    with pytest.raises(
+        ValueError, match=r"dataset must be one of .*'PSM'.*'synthetic'.*, got 'SWaT'"
+    ):
         load("SWaT", root=small)
+    with pytest.raises(ValueError, match="synthetic has no entity 'plant'; it has synthetic"):
+        load("synthetic", "plant")
+    assert entities("synthetic") == ["synthetic"]
+    assert load("synthetic", "synthetic").test.shape == load("synthetic").test.shape
     with pytest.raises(ValueError, match="did you mean machine-1-1"):
         load("SMD", "machine-1-2", small)
     with pytest.raises(ValueError, match="no entity None; it has P-1, P-2"):
         load("SMAP", root=small)
+
+
+@pytest.mark.parametrize("dataset", [*benchmarks.DATASETS, "synthetic"])
+def test_an_unknown_fill_is_refused_before_anything_is_read(tmp_path, dataset):
+    with pytest.raises(ValueError, match="fill must be 'ffill', 'interpolate' or None, got 'mean'"):
+        load(dataset, root=tmp_path, fill="mean")
 
 
 @pytest.mark.parametrize("dataset", ["MSL", "SMD", "PSM"])

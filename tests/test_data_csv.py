@@ -1,11 +1,19 @@
 """Tables of one's own: read as meant, or refused with file, row and column."""
 
+import random
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from madcluster import from_csv
+from madcluster.data import ContaminationWarning, tables
 from madcluster.data.tables import read_table
 
 GOOD = "time,a,b,fault\n" + "".join(f"{i},{i / 2},{-i},{int(i >= 8)}\n" for i in range(10))
@@ -160,9 +168,72 @@ BAD = {
     "one row": ("a,b\n1,2\n", {}, "has 1 rows, too few to split"),
     "long separator": ("a,b\n1,2\n", {"separator": "::"}, "separator must be one character"),
     "fraction": ("a\n1\n2\n", {"train_fraction": 1.0}, "train_fraction must lie in"),
-    "fill by magic": ("a\n1\n\n2,\n", {"fill": "mean"}, "row 4 has 2 columns"),
+    "fill by magic": ("a\n1\n\n2,\n", {"fill": "mean"}, "fill must be 'ffill'"),
     "unknown fill": ("a,b\n1,\n2,1\n", {"fill": "mean"}, "fill must be 'ffill'"),
     "nothing to fill from": ("a,b\n1,\n2,\n", {"fill": "ffill"}, "column 'b' holds no value"),
+    "fill by magic, no file": ("", {"fill": "mean"}, "fill must be 'ffill', 'interpolate' or None"),
+    "index of pandas": (
+        ",a,b\n0,1,2\n1,3,4\n",
+        {},
+        r"column 1 has no name.*to_csv\(index=False\).*time=''",
+    ),
+    "index that pandas named": (
+        "Unnamed: 0,a\n0,1\n1,3\n",
+        {},
+        "column 1 has no name in the header",
+    ),
+    "index of R": ('"","a"\n"1",2\n"2",3\n', {}, "column 1 has no name in the header"),
+    "separators at the ends": ("a,b,\n1,2,\n3,4,\n", {}, "column 3 has no name in the header"),
+    "thousands, quoted": (
+        'a,b\n"1,234",1\n"2,345",2\n',
+        {},
+        "row 2, column 'a' holds '1,234'.*but not if it parts thousands",
+    ),
+    "thousands and decimals": (
+        "a;b\n1.234,5;1\n2;2\n",
+        {"decimal": ","},
+        r"row 2, column 'a' holds '1\.234,5'.*a number has no point",
+    ),
+    "points, said to be commas": (
+        "a;b\n1;1.5\n2;2\n",
+        {"decimal": ","},
+        r"row 2, column 'b' holds '1\.5'.*a number has no point",
+    ),
+    "commas between columns and for decimals": (
+        'a,b\n"1,234",1\n"2,345",2\n',
+        {"decimal": ","},
+        "decimal=',' takes them for decimals; give the separator",
+    ),
+    "a comma in the only name": ("p, bar\n1,5\n2,5\n", {"decimal": ","}, "give the separator"),
+    "a column more by a comma": ("t,a\n1,1,5\n2,2,5\n", {}, "row 2 has 3 columns"),
+    "thousands in time": (
+        "t;a\n1.000;1,5\n2.000;2\n",
+        {"decimal": ",", "time": "t"},
+        r"row 2, column 't' holds '1\.000'",
+    ),
+    "UTF-16 as another encoding": (
+        "a;b\n1;2\n25;4\n".encode("utf-16-le"),
+        {"encoding": "cp1252"},
+        "row 2 cannot be read: it holds null characters.*another encoding",
+    ),
+    "a number for a missing value": (
+        "a\n-999.0\n2\n",
+        {"na_values": ["-999"]},
+        "row 2, column 'a' holds a missing value",
+    ),
+    "numbers as words": ("a\n1\n2\n", {"na_values": [-999]}, "na_values must be a list of words"),
+    "truth": ("a\nTrue\nFalse\n", {}, "row 2, column 'a' holds 'True'"),
+    "a row too short and one too long": (
+        "a,b\n1,2\n3\n4,5,6\n",
+        {"fill": "ffill"},
+        "row 3 has 1 columns",
+    ),
+    "label that is missing": (
+        "a,y\n1,0\n2,\n",
+        {"label": "y"},
+        "holds a missing value, not .*number$",
+    ),
+    "an empty header": ("\n0.0", {}, "row 2 has 1 columns, the header has 0"),
     "null byte": (b"a,b\n1,\x002\n", {}, r"row 2|cannot be read"),
 }
 
@@ -189,3 +260,114 @@ def test_numbers_survive_the_file(tmp_path_factory, rows):
     path = tmp_path_factory.mktemp("csv") / "x.csv"
     path.write_text("a,b\n" + "".join(f"{x!r},{y!r}\n" for x, y in rows))
     np.testing.assert_allclose(read_table(path).to_numpy(), rows)
+
+
+def test_hints_are_followed_to_a_right_reading(write):
+    """What an error proposes gives the numbers that were meant."""
+    for text, hint, rows in (
+        ("a\n1,5\n2,5\n", {"decimal": ","}, [[1.5], [2.5]]),
+        ("p, bar;q\n1,5;2\n2,5;3\n", {"decimal": ","}, [[1.5, 2], [2.5, 3]]),
+        ('a,b\n"1,5",2\n2,3\n', {"decimal": ",", "separator": ","}, [[1.5, 2], [2, 3]]),
+        ("a;b\n-999,50;1\n2;3\n", {"decimal": ",", "na_values": ["-999,5"]}, [[np.nan, 1], [2, 3]]),
+        ("\ufeffa;b\n1;2\n".encode(), {"encoding": "utf-8"}, [[1, 2]]),
+        ("a;b\n1;2\n".encode("utf-16"), {"encoding": "utf-16"}, [[1, 2]]),
+        (",a\n7,1\n9,2\n", {"time": ""}, [[1], [2]]),
+    ):
+        np.testing.assert_array_equal(
+            read_table(write(text), missing=True, **hint).to_numpy(), rows
+        )
+    stamps = read_table(write("t;a\n0,5;1\n1,0;2\n"), time="t", decimal=",").index
+    assert stamps.tolist() == [0.5, 1.0]
+    assert read_table(write("a\n1\n")).columns.tolist() == ["a"]
+
+
+def test_labeled_anomalies_in_the_train_split_are_named(write):
+    text = "a,y\n" + "".join(f"{i},{int(i in (7, 8, 15))}\n" for i in range(20))
+    blank = text.replace("\n3,0\n", "\n\n3,0\n")
+    for content, row in ((text, 9), (blank, 10)):
+        with pytest.warns(
+            ContaminationWarning,
+            match=rf"plant\.csv: 2 of the 10 rows .* labeled 1 in column 'y', the first is row {row}; "
+            r".*train_fraction=0\.35",
+        ):
+            from_csv(write(content), label="y")
+    path, later = write(text), write(text, "test.csv")
+    with pytest.warns(
+        ContaminationWarning, match="3 of the 20 rows.*take them out of it"
+    ) as caught:
+        series = from_csv(path, test=later, label="y")
+    assert caught[0].filename == __file__
+    assert series.labels.sum() == 3
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # what the warning proposes ends it
+        assert from_csv(path, label="y", train_fraction=0.35).labels.sum() == 3
+
+
+def test_the_quick_way_and_the_strict_way_read_the_same(write, monkeypatch):
+    """In blocks of a few cells: faults and gaps stand at the seams of blocks, too."""
+    rng = random.Random(0)
+    odd = ["", "NA", "nan", "x", "inf", "1e999", "1,5", "True", "-999", '"1"', "1_0", " 4", "\0"]
+    plain, quick = ["1", "2.5", "-3", "1e3", "5.", "0"], tables._quick
+    monkeypatch.setattr(tables, "CELLS", 4)
+    taken = 0
+    for _ in range(300):
+        c, share, end = rng.randint(1, 3), rng.choice([0, 0.1]), rng.choice(["\n", "\r\n", "\r"])
+        rows = [",".join("abc"[:c])]
+        for _ in range(rng.randint(1, 9)):
+            width = max(1, c + (rng.choice([-1, 1]) if rng.random() < 0.03 else 0))
+            cells = [rng.choice(odd if rng.random() < share else plain) for _ in range(width)]
+            rows.append(",".join(cells))
+        path = write(end.join(rows) + rng.choice([end, ""]))
+        options = rng.choice([{}, {"missing": True}, {"missing": True, "na_values": ["-999"]}])
+        found = []
+        for way in (quick, lambda *_: None):
+            monkeypatch.setattr(tables, "_quick", way)
+            try:
+                found.append(read_table(path, **options))
+            except ValueError as error:
+                found.append(str(error))
+        if isinstance(found[0], str):
+            assert found[0] == found[1]
+        else:
+            pd.testing.assert_frame_equal(*found)
+            taken += (
+                quick(path, tables._Reading(None, None, True, None, ".", "utf-8", frozenset()))
+                is not None
+            )
+    assert taken > 50
+
+
+PEAK = """
+import sys
+import pandas as pd
+from madcluster import from_csv
+
+def kibibytes(key):
+    with open("/proc/self/status") as file:
+        return int(next(line for line in file if line.startswith(key)).split()[1])
+
+small, file, how = sys.argv[1:]
+read = from_csv if how == "ours" else pd.read_csv
+from_csv(small)  # what is imported late
+before = kibibytes("VmRSS")
+table = read(file)
+print(kibibytes("VmHWM") - before)
+"""
+
+
+@pytest.mark.skipif(
+    not Path("/proc/self/status").exists(), reason="the peak of a process is asked of Linux"
+)
+def test_a_file_is_read_in_at_most_one_and_a_half_times_the_memory_of_pandas(write):
+    """Each in a process of its own; `benchmarks/tables.py` measures, and this leaves a margin."""
+    rng = np.random.default_rng(0)
+    line = ",".join(f"{value:.6f}" for value in rng.normal(size=20))
+    large = write(",".join("abcdefghijklmnopqrst") + "\n" + f"{line}\n" * 150_000)
+    small = write("a\n1\n2\n", "small.csv")
+    peaks = {}
+    for how in ("pandas", "ours"):
+        command = [sys.executable, "-c", PEAK, str(small), str(large), how]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        peaks[how] = int(done.stdout)
+    assert peaks["pandas"] > 20_000, "KiB: the file does not dominate"
+    assert peaks["ours"] < 1.7 * peaks["pandas"], peaks

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from madcluster.data import Event, OutlierWarning, Scaler, Series, segments, windows
+from madcluster.data.series import checked_rows
 
 numbers = arrays(
     np.float32,
@@ -22,6 +23,15 @@ def make(train=None, test=None, labels=None, **rest):
     test = np.zeros((4, 2)) if test is None else test
     labels = [0, 1, 1, 0] if labels is None else labels
     return Series("plant/7", train, test, labels, **rest)
+
+
+def test_rows_that_nobody_can_change_are_not_copied():
+    rows = np.arange(20.0).reshape(10, 2).copy()
+    view = rows[:5]
+    view.flags.writeable = False  # its owner can still be written to
+    assert not np.shares_memory(checked_rows(view, "x"), rows)
+    rows.flags.writeable = False
+    assert np.shares_memory(checked_rows(rows[:5], "x"), rows)
 
 
 def test_series_holds_read_only_rows():

@@ -71,7 +71,10 @@ def test_channels_together_tell_more_than_each_alone():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"kinds": ["spike", "glitch"]}, "glitch"),
+        ({"kinds": ["spike", "glitch"]}, r"some of \('spike', .*'correlation'\), got \['glitch'\]"),
+        ({"kinds": "spike"}, r"must be a list of some of .*, got \['spike'\]"),
+        ({"per_kind": -1}, "per_kind must not be negative"),
+        ({"contamination": -1}, "contamination must not be negative"),
         ({"n_channels": 1}, "n_channels must be at least 2"),
         ({"n_train": 0}, "n_train must be positive"),
         ({"n_test": 300}, "events need a split of at least 800 rows, got 300"),

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from madcluster import MADCluster, from_csv, synthetic
+from madcluster.data import ContaminationWarning
 from madcluster.service.alarms import OnlineAlarms
 from madcluster.service.loop import serve
 
@@ -64,6 +65,23 @@ def word(detector, frames, tmp_path):
     with pytest.raises(ValueError, match="row 9, column 'pressure' holds 'BAD'"):
         from_csv(tmp_path / "x.csv", fill="ffill")
     assert from_csv(tmp_path / "x.csv", fill="ffill", na_values=["BAD"]).filled == 1
+
+
+def unnamed(detector, frames, tmp_path):
+    frames[1].to_csv(tmp_path / "x.csv")
+    with pytest.raises(ValueError, match="column 1 has no name"):
+        from_csv(tmp_path / "x.csv")
+    series = from_csv(tmp_path / "x.csv", time="")
+    assert series.channels == tuple(NAMES)
+    assert series.time.tolist() == frames[1].index[len(series.train) :].tolist()
+
+
+def labeled(detector, frames, tmp_path):
+    fault = np.arange(len(frames[1])) % 500 == 499
+    frames[1].assign(fault=fault.astype(int)).to_csv(tmp_path / "x.csv", index=False)
+    with pytest.warns(ContaminationWarning, match="1 of the 750 rows .* the first is row 501"):
+        series = from_csv(tmp_path / "x.csv", label="fault")
+    np.testing.assert_array_equal(series.train, frames[1][:750].to_numpy())
 
 
 def irregular(detector, frames, tmp_path):
@@ -204,6 +222,8 @@ def drift(detector, frames, tmp_path):
 ROWS = {
     "a value is missing": missing,
     "a cell holds a word": word,
+    "a column has no name, as an index that pandas wrote": unnamed,
+    "anomalies are labeled in the normal part": labeled,
     "time stamps are irregular": irregular,
     "rows come late or again": late,
     "the service is killed": killed,

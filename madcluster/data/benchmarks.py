@@ -26,7 +26,7 @@ from platformdirs import user_cache_path
 
 from madcluster.data.series import Event, Series
 from madcluster.data.synthetic import synthetic
-from madcluster.data.tables import fill_missing, read_table
+from madcluster.data.tables import check_fill, fill_missing, read_table
 
 __all__ = ["DATASETS", "MissingDataError", "data_root", "entities", "load", "official_files"]
 
@@ -68,9 +68,9 @@ def _existing(path: Path, dataset: str) -> Path:
 
 
 def _checked_dataset(dataset: str) -> None:
-    known = (*DATASETS, "PSM_excerpt")
+    known = (*DATASETS, "PSM_excerpt", "synthetic")
     if dataset not in known:
-        raise ValueError(f"dataset must be one of {known} or 'synthetic', got {dataset!r}")
+        raise ValueError(f"dataset must be one of {known}, got {dataset!r}")
 
 
 def entities(dataset: str, root: str | os.PathLike[str] | None = None) -> list[str]:
@@ -84,6 +84,8 @@ def entities(dataset: str, root: str | os.PathLike[str] | None = None) -> list[s
         If the data set is unknown.
     """
     _checked_dataset(dataset)
+    if dataset == "synthetic":
+        return [dataset]
     folder = data_root(root) / dataset
     if dataset in ONE_ENTITY:
         _existing(folder / "test.csv", dataset)
@@ -123,17 +125,19 @@ def load(
     MissingDataError
         If a file is not there; the message says how to get it.
     ValueError
-        If the name is unknown or a file is damaged, naming file, row and column.
+        If a name or `fill` is unknown, naming those there are, or a file is damaged, naming file, row
+        and column.
     """
-    if dataset == "synthetic":
-        return synthetic()
+    check_fill(fill)
     known = entities(dataset, root)
-    if entity is None and dataset in ONE_ENTITY:
+    if entity is None and dataset in (*ONE_ENTITY, "synthetic"):
         entity = dataset
     if entity not in known:
         near = get_close_matches(str(entity), known, n=3)
         hint = f"did you mean {' or '.join(near)}?" if near else f"it has {', '.join(known)}"
         raise ValueError(f"{dataset} has no entity {entity!r}; {hint}")
+    if dataset == "synthetic":
+        return synthetic()
     folder = data_root(root) / dataset
     if dataset in NASA:
         return _nasa(dataset, entity, folder)

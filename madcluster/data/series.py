@@ -78,7 +78,9 @@ def checked_rows(
         if x.dtype.kind == "O" and any(isinstance(value, str | bytes) for value in x.flat):
             raise ValueError("there is text among them")
         kind = np.float32 if x.dtype == np.float32 else np.float64
-        frozen = x.base is None and not x.flags.writeable  # nobody can change it: no copy
+        owner = x if x.base is None else x.base
+        # nobody can change it: no copy
+        frozen = isinstance(owner, np.ndarray) and not (x.flags.writeable or owner.flags.writeable)
         x = x.astype(kind, copy=not frozen)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{where} must be numbers: {error}") from error
@@ -91,11 +93,12 @@ def checked_rows(
         raise ValueError(f"{where} is empty: shape {x.shape}")
     if channels is not None and x.shape[1] != len(channels):
         raise ValueError(f"{where} has {x.shape[1]} channels, expected {len(channels)}")
-    known = np.abs(x) <= np.finfo(np.float32).max  # no sensor reads more
-    if missing and not known.all():
-        x = np.where(known, x, np.nan)
-    elif not known.all():
-        bad = np.argwhere(~known)
+    most = np.finfo(np.float32).max  # no sensor reads more
+    fits = (x >= -most) & (x <= most)
+    if missing and not fits.all():
+        x = np.where(fits, x, np.nan)
+    elif not fits.all():
+        bad = np.argwhere(~fits)
         row, channel = (int(i) for i in bad[0])
         name = channel if channels is None else channels[channel]
         raise ValueError(

@@ -94,7 +94,8 @@ def synthetic(
     Raises
     ------
     ValueError
-        For an unknown kind, too few channels, or a split too short for its events.
+        For an unknown kind, too few channels, a negative number of events, or a split too short for
+        its events.
 
     Examples
     --------
@@ -104,14 +105,17 @@ def synthetic(
     >>> [event.kind for event in series.events_of("drift")]
     ['drift', 'drift']
     """
-    unknown = sorted(set(kinds) - set(KINDS))
-    if unknown:
-        raise ValueError(f"kinds must be among {KINDS}, got {unknown}")
+    unknown = [kinds] if isinstance(kinds, str) else sorted(set(kinds) - set(KINDS))
+    if unknown:  # one word is no list of them
+        raise ValueError(f"kinds must be a list of some of {KINDS}, got {unknown}")
     if n_channels < 2:
         raise ValueError(f"n_channels must be at least 2, got {n_channels}")
     for name, n in (("n_train", n_train), ("n_test", n_test)):
         if n < 1:
             raise ValueError(f"{name} must be positive, got {n}")
+    for name, n in (("per_kind", per_kind), ("contamination", contamination)):
+        if n < 0:
+            raise ValueError(f"{name} must not be negative, got {n}")
     if noise < 0:
         raise ValueError(f"noise must not be negative, got {noise}")
     rng = np.random.default_rng(seed)
