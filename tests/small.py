@@ -8,4 +8,5 @@ SMALL = {
     "thoc": {"d": 8},
     "anomaly_transformer": {"d": 8, "n_heads": 2, "n_layers": 2, "d_ff": 16},
     "dcdetector": {"d": 8, "n_layers": 2},
+    "deepant": {"d": 8, "width": 8, "history": 14},
 }

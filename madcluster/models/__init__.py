@@ -9,6 +9,7 @@ from madcluster.models.anomaly_transformer import AnomalyTransformer
 from madcluster.models.base import Embedder, Embedding, PlainEmbedder, as_embedder
 from madcluster.models.beatgan import BeatGAN
 from madcluster.models.dcdetector import DCdetector
+from madcluster.models.deepant import DeepAnT
 from madcluster.models.deepsvdd import DeepSVDD
 from madcluster.models.omnianomaly import OmniAnomaly
 from madcluster.models.thoc import THOC
@@ -21,6 +22,7 @@ __all__ = [
     "AnomalyTransformer",
     "BeatGAN",
     "DCdetector",
+    "DeepAnT",
     "DeepSVDD",
     "Embedder",
     "Embedding",
@@ -43,4 +45,5 @@ EMBEDDERS: dict[str, Callable[..., Embedder]] = {
     "thoc": THOC,
     "anomaly_transformer": AnomalyTransformer,
     "dcdetector": DCdetector,
+    "deepant": DeepAnT,
 }
