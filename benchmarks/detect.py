@@ -2,8 +2,8 @@
 
 Parts, both of them by default, each a table under book/results/:
 
-seven    all seven embedders as published, alone and with the head, on the first SMD machine and MSL
-         channel, stride 10, three epochs -> seven.csv
+seven    all embedders (seven when the table was made) as published, alone and with the head, on the
+         first SMD machine and MSL channel, stride 10, three epochs -> seven.csv
 dropout  DCdetector (d 64) with and without its dropouts, stride 20, five epochs in batches of 16, two
          seeds, on the first four channels of MSL and of SMAP -> dropout.csv
 

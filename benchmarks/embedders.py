@@ -1,4 +1,4 @@
-"""What the seven embedders cost, alone and with the head: python benchmarks/embedders.py [part …]
+"""What the paper's seven embedders cost, with and without head: python benchmarks/embedders.py [part …]
 
 Parts, all of them by default, each a table under book/results/:
 
@@ -40,7 +40,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from madcluster import synthetic
 from madcluster.data import Scaler, windows
 from madcluster.heads import Head, WithHead, build
-from madcluster.models import EMBEDDERS, DCdetector, Embedder
+from madcluster.models import DCdetector, Embedder
 from madcluster.models.dcdetector import EPSILON
 from madcluster.models.layers import instance_normalize
 from madcluster.study.results import provenance, write_result
@@ -200,7 +200,7 @@ def step_memory(name: str) -> dict[str, object]:
 
 def costs() -> None:
     rows = []
-    for name in EMBEDDERS:
+    for name in PUBLISHED:
         rows.append(apart(cost, name) | apart(step_memory, name))
         print(rows[-1], flush=True)
     save(rows, "embedders")
@@ -388,7 +388,7 @@ def step_time(name: str, window: int, channels: int, batch: int) -> dict[str, ob
 
 def growth() -> None:
     rows = []
-    for name in EMBEDDERS:
+    for name in PUBLISHED:
         sizes = [(window, 38, 4) for window in (100, 200, 500, 1000)]
         sizes += [(WINDOW, channels, 16) for channels in (1, 8, 32, 128)]
         for window, channels, batch in sizes:
@@ -432,7 +432,7 @@ def late_steps(name: str) -> dict[str, object]:
 
 def denormals() -> None:
     rows = []
-    for name in EMBEDDERS:
+    for name in PUBLISHED:
         rows.append(apart(late_steps, name))
         print(rows[-1], flush=True)
     save(rows, "embedders_denormals")

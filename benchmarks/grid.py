@@ -6,7 +6,7 @@ Stopped at any moment it goes on where it was; the table of a part is written fr
 Parts, in this order by default:
 
 pilot      how the loss on held-out train rows falls, and what it costs -> pilot.csv.gz
-main       seven embedders with and without head, and the baselines, on all entities, seed 0; four
+main       all embedders with and without head, and the baselines, on all entities, seed 0; four
            baselines again on rows that are scaled as for the networks; seeds 1 and 2 on all of
            MSL, 8 machines of SMD and 16 channels of SMAP -> benchmark.csv.gz
 release    the same on MSL by the release's protocol, with the released wiring
@@ -15,7 +15,7 @@ components distance, clustering, both; as published with DeepSVDD -> knobs.csv.g
 clusters   k = 1 ... 10 -> knobs.csv.gz
 knobs      one setting at a time -> knobs.csv.gz
 untrained  the scores of a network that has learned nothing -> knobs.csv.gz
-start      all seven embedders with the head before any training, on the entities and seeds of main,
+start      all embedders with the head before any training, on the entities and seeds of main,
            by two scores; the second also after training, on the entities below -> start.csv.gz
 rows       the Mahalanobis distance of fewer rows and of more, on all entities -> rows.csv.gz
 
