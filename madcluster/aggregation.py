@@ -154,9 +154,27 @@ def smoothed(scores: np.ndarray, smooth: Smooth, *, causal: bool) -> np.ndarray:
     if rows == 1 or not len(scores):
         return scores
     after = 0 if causal else (rows - 1) // 2
-    sums = np.convolve(scores, np.ones(rows))
-    counts = np.convolve(np.ones(len(scores)), np.ones(rows))
-    return (sums / counts)[after : after + len(scores)]
+    place = np.arange(after, after + len(scores))  # of the last row of each mean, or beyond the end
+    counts = np.minimum(place, len(scores) - 1) - np.maximum(place - rows, -1)
+    return _running_sums(scores, rows)[place] / counts
+
+
+def _running_sums(x: np.ndarray, rows: int) -> np.ndarray:
+    """Sums of up to so many numbers in a row, by the place of the last; (n,) → (n + rows − 1,).
+
+    From the sums that grow from and to the ends of blocks of that length. Nothing is subtracted, so a
+    huge number leaves no trace in the sums without it, as it would in differences of a running sum.
+    """
+    blocks = np.zeros(
+        (-(-(len(x) + rows - 1) // rows) + 1, rows)
+    )  # the first stands before all rows
+    blocks.flat[rows : rows + len(x)] = x
+    to_here = blocks.cumsum(1).ravel()
+    from_here = np.append(blocks[:, ::-1].cumsum(1)[:, ::-1].ravel(), 0.0)
+    last = np.arange(rows, 2 * rows + len(x) - 1)
+    # a sum begins in the block before that of its end, if it is not a block by itself
+    whole = (last + 1) % rows == 0
+    return to_here[last] + np.where(whole, 0.0, from_here[last - rows + 1])
 
 
 class Smoother:

@@ -46,7 +46,7 @@ def window_scores(model: Embedder, x: np.ndarray, starts: np.ndarray, *, window:
 def last_scores(
     model: Embedder, n_channels: int, *, window: int
 ) -> tuple[int, Callable[[np.ndarray], np.ndarray]] | None:
-    """Causal scores in one pass, where the model has `last_steps`.
+    """Causal scores in one pass, where the model has `last_steps` and a window holds all they see.
 
     Returns
     -------
@@ -59,6 +59,8 @@ def last_scores(
             return None
         shape = np.zeros((window, n_channels), np.float32)
         reach = window - _checked(of_last_steps(_series(model, shape))).shape[1]
+        if reach == window:  # a last step would see rows before its window
+            return None
 
     @flushed_denormals()
     @torch.no_grad()

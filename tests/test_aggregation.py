@@ -41,6 +41,16 @@ def test_scores_that_come_in_pieces_are_smoothed_alike(rows, causal, sizes, seed
     np.testing.assert_allclose(np.concatenate(parts), expected, atol=1e-12)
 
 
+def test_a_huge_score_leaves_no_trace_in_means_without_it():
+    scores = np.random.default_rng(0).normal(size=300)
+    glitch = scores.copy()
+    glitch[100] = 1e18
+    found, usual = (smoothed(each, 20, causal=True) for each in (glitch, scores))
+    np.testing.assert_array_equal(
+        np.delete(found, range(100, 120)), np.delete(usual, range(100, 120))
+    )
+
+
 def test_off_changes_nothing():
     scores = np.arange(5.0)
     assert smoothed(scores, "off", causal=False) is scores

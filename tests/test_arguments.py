@@ -146,3 +146,4 @@ def test_scores_are_finite_and_of_one_dimension():
         with pytest.raises(ValueError, match=r"must be .n,. and not empty, got shape"):
             check_scores("scores", wrong)
     assert len(check_scores("scores", [], least=0)) == 0
+    assert np.isnan(check_scores("scores", [np.nan, 1.0], finite=False)[0])

@@ -16,6 +16,7 @@ from madcluster.metrics import (
     roc_auc_score,
     vus_score,
 )
+from madcluster.service.alarms import find_alarms
 
 RANKED = [
     best_f1_score,
@@ -199,7 +200,7 @@ def test_complex_scores_and_a_threshold_of_nan_are_refused():
 def test_evaluate_by_hand():
     """Three of four steps are predicted, one of two events is among them."""
     labels, scores = [0, 1, 0, 1], [0.5, 0.9, 0.7, 0.1]
-    found = evaluate(labels, scores, threshold=0.5)
+    found = evaluate(labels, scores, threshold=0.4)
     expected = {"precision": 1 / 3, "recall": 1 / 2, "f1_score": 2 / 5}
     assert {name: found[name] for name in expected} == pytest.approx(expected)
     assert found["aupr"] == average_precision_score(labels, scores)
@@ -218,7 +219,13 @@ def test_evaluate_by_hand():
 
 
 def test_of_equally_good_thresholds_the_highest_is_taken():
-    assert best_f1_score([1, 0, 0, 1], [4.0, 3, 2, 1]) == (2 / 3, 1.0, 0.5, 4.0)
+    assert best_f1_score([1, 0, 0, 1], [4.0, 3, 2, 1]) == (2 / 3, 1.0, 0.5, 3.0)
+
+
+def test_where_all_rows_are_predicted_the_threshold_is_below_all():
+    best = best_f1_score([0, 1, 1, 1], [4.0, 3, 2, 1])
+    assert (best.threshold, best.recall) == (-np.inf, 1.0)
+    assert len(find_alarms([4.0, 3, 2, 1], best.threshold)) == 1
 
 
 def test_the_oracle_itself_wraps_round_on_small_integers():

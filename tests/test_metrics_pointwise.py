@@ -11,6 +11,7 @@ from madcluster.metrics import (
     best_f1_score,
     roc_auc_score,
 )
+from madcluster.service.alarms import find_alarms
 
 cases = st.lists(st.tuples(st.booleans(), st.integers(0, 6)), min_size=2, max_size=40)
 
@@ -27,7 +28,11 @@ def test_best_f1_is_the_best_of_all_thresholds(case):
     sweep = {t: sk.f1_score(labels, scores >= t) for t in np.unique(scores)}
     best = best_f1_score(labels, scores)
     assert best.f1 == pytest.approx(max(sweep.values()))
-    predicted = scores >= best.threshold
+    predicted = scores > best.threshold
+    rows = np.zeros(len(scores), dtype=bool)
+    for alarm in find_alarms(scores, best.threshold):  # the same rows, by the same comparison
+        rows[alarm.start : alarm.stop] = True
+    np.testing.assert_array_equal(rows, predicted)
     assert best.f1 == pytest.approx(sk.f1_score(labels, predicted))
     assert best.precision == pytest.approx(sk.precision_score(labels, predicted))
     assert best.recall == pytest.approx(sk.recall_score(labels, predicted))

@@ -137,6 +137,18 @@ def test_causal_scores_in_one_pass_are_those_of_single_windows(monkeypatch):
     np.testing.assert_allclose(score(model, x, window=20, aggregate="last"), in_blocks, rtol=1e-4)
 
 
+@pytest.mark.parametrize("window", [1, 2, 8, 15, 16, 17])
+def test_no_last_step_sees_rows_before_its_window(window):
+    torch.manual_seed(0)
+    model = build("deepsvdd", n_channels=2, window=window, options={"d": 4}).eval()  # 15 rows back
+    x = np.random.default_rng(0).normal(size=(60, 2)).astype(np.float32)
+    assert (last_scores(model, 2, window=window) is None) == (window < 16)
+    found = score(model, x, window=window, aggregate="last")
+    alone = [score(model, x[i + 1 - window : i + 1], window=window)[-1] for i in range(window, 60)]
+    assert found.shape == (60,)
+    np.testing.assert_allclose(found[window:], alone, rtol=1e-4)
+
+
 class Shortcut(Embedder):
     """Scores rows by their first channel, and notes whether gradients are kept."""
 

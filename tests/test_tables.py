@@ -45,6 +45,78 @@ class Foreign:
     def __array__(self, dtype=None, copy=None):
         return np.asarray(self.values, dtype)
 
+    def __getitem__(self, name):
+        return self.values[:, list(self.columns).index(name)]
+
+
+class Arrow(Foreign):
+    """One like Arrow's, whose `columns` are what is in them."""
+
+    def __init__(self, values, names):
+        super().__init__(values, names)
+        self.column_names, self.columns = names, list(values.T)
+
+    def __getitem__(self, name):
+        return self.columns[self.column_names.index(name)]
+
+
+class Dated(Foreign):
+    """One like polars', whose array of dates and numbers is of numbers."""
+
+    def __getitem__(self, name):
+        return (
+            np.datetime64("2026-01-01") + np.arange(len(self)) if name == "a" else self.values[:, 1]
+        )
+
+
+@pytest.mark.parametrize(
+    "dates",
+    [
+        Dated(VALUES, ["a", "b", "c"]),
+        pd.DataFrame({"a": [np.datetime64("2026-01-01")] * 50, "b": range(50)}, dtype=object),
+        np.array([[pd.Timedelta(1), 1.0]] * 50, dtype=object),
+        [[np.datetime64("2026-01-01"), 1.0]] * 50,
+    ],
+    ids=["table", "frame", "array", "list"],
+)
+def test_dates_are_no_numbers_wherever_they_hide(dates):
+    with pytest.raises(ValueError, match="must be numbers"):
+        PCAError().fit(dates)
+
+
+@pytest.mark.parametrize(
+    ("learned", "scored"),
+    [
+        ([0, 1, 2], [2, 1, 0]),
+        ([2, 0, 1], [0, 1, 2]),
+        ([10, 20, 30], [0, 1, 2]),
+        ([0, 1, 2], [10, 20, 30]),
+    ],
+)
+def test_numbers_are_names_where_they_are_not_counted(learned, scored):
+    detector = PCAError(n_components=1).fit(frame(learned))
+    np.testing.assert_array_equal(
+        detector.decision_function(frame(learned)), detector.decision_function(VALUES)
+    )
+    with pytest.raises(ValueError, match="were learned"):
+        detector.decision_function(frame(scored))
+
+
+def test_a_table_of_arrow_has_its_names():
+    detector = PCAError(n_components=1).fit(frame())
+    np.testing.assert_array_equal(
+        detector.decision_function(Arrow(VALUES, ["a", "b", "c"])),
+        detector.decision_function(frame()),
+    )
+    with pytest.raises(ValueError, match=r"\('b', 'a', 'c'\), but"):
+        detector.decision_function(Arrow(VALUES, ["b", "a", "c"]))
+
+
+def test_a_list_of_masked_rows_is_masked():
+    rows = [np.ma.array(row, mask=[False, i == 7, False]) for i, row in enumerate(VALUES)]
+    with pytest.raises(ValueError, match="NaN in row 7, channel 1"):
+        PCAError().fit(rows)
+
 
 def test_a_table_of_another_library_keeps_its_names():
     known = Foreign(VALUES, ["a", "b", "c"])
@@ -105,7 +177,7 @@ def test_whole_numbers_that_may_be_missing_are_numbers():
     [
         (np.array([["1", "2"]] * 200), "must be numbers"),
         (np.full((200, 2), np.datetime64("2024")), "must be numbers"),
-        (np.array([[1.0, "2"]] * 200, dtype=object), "text among them"),
+        (np.array([[1.0, "2"]] * 200, dtype=object), r"there is '2' among them"),
         (np.ma.masked_greater(VALUES, 150.0), r"NaN in row \d+, channel 2"),
     ],
     ids=["text", "time", "objects", "masked"],

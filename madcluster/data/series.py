@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,7 +13,18 @@ import pandas as pd
 from numpy.lib.stride_tricks import sliding_window_view
 from scipy.sparse import issparse
 
-__all__ = ["Event", "OutlierWarning", "Scaler", "Series", "checked_rows", "segments", "windows"]
+from madcluster.arguments import check_number, check_one_of
+
+__all__ = [
+    "Event",
+    "OutlierWarning",
+    "Scaler",
+    "Series",
+    "checked_rows",
+    "segments",
+    "windows",
+    "without_glitches",
+]
 
 
 class Event(NamedTuple):
@@ -52,6 +64,10 @@ def windows(x: np.ndarray, length: int, stride: int = 1) -> np.ndarray:
     return sliding_window_view(x, length, axis=0)[::stride].swapaxes(1, 2)  # (b t c)
 
 
+TIMES = datetime.date, datetime.time, datetime.timedelta, np.datetime64, np.timedelta64
+NO_NUMBERS = str, bytes, *TIMES, pd.Period, pd.Interval  # though some would become one
+
+
 def checked_rows(
     x: Any, where: str, channels: tuple[str, ...] | None = None, *, missing: bool = False
 ) -> np.ndarray:
@@ -64,19 +80,29 @@ def checked_rows(
     """
     if issparse(x):
         raise ValueError(f"{where} is sparse; dense rows are needed, such as {where}.toarray()")
+    names = names_of(x)
+    if names is not None and len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"{where} has more than one column {twice!r}")
+    if isinstance(x, list | tuple) and any(isinstance(row, np.ma.MaskedArray) for row in x):
+        x = np.ma.array(x)
     if isinstance(x, np.ma.MaskedArray):
         # a masked value is a missing one
         x = np.where(np.ma.getmaskarray(x), np.nan, np.asarray(x, dtype=np.float64))
     if isinstance(x, pd.DataFrame):
         x = _numbers(x, where)
+    elif names is not None:  # other libraries make numbers of dates beside numbers
+        x = _numbers(pd.DataFrame({name: np.asarray(x[name]) for name in names}), where)
     try:
         x = np.asarray(x)
         if np.iscomplexobj(x):
             raise ValueError("Complex data not supported")
         if x.dtype.kind in "USmM":
             raise ValueError(f"they are of type {x.dtype}")
-        if x.dtype.kind == "O" and any(isinstance(value, str | bytes) for value in x.flat):
-            raise ValueError("there is text among them")
+        if x.dtype.kind == "O":
+            odd = next((value for value in x.flat if isinstance(value, NO_NUMBERS)), None)
+            if odd is not None:
+                raise ValueError(f"there is {odd!r} among them")
         kind = np.float32 if x.dtype == np.float32 else np.float64
         owner = x if x.base is None else x.base
         # nobody can change it: no copy
@@ -107,6 +133,13 @@ def checked_rows(
         )
     x.flags.writeable = False
     return x
+
+
+def names_of(table: Any) -> tuple[str, ...] | None:
+    """Of the columns, if it is a DataFrame, of pandas or of another library."""
+    # the `columns` of Arrow are what is in them
+    columns = getattr(table, "column_names", getattr(table, "columns", None))
+    return None if columns is None or callable(columns) else tuple(map(str, columns))
 
 
 def _numbers(frame: pd.DataFrame, where: str) -> np.ndarray:
@@ -229,12 +262,25 @@ class OutlierWarning(UserWarning):
     """A few values of the train split stretch the range of a channel beyond all use."""
 
 
-def _without_glitches(x: np.ndarray) -> np.ndarray:
-    """The values (n c) with those of glitches cut to the range of the inner rows of their channel."""
-    low, high = np.quantile(x, [0.001, 0.999], axis=0)
-    inner = high - low
-    with np.errstate(over="ignore"):
-        stretched = np.flatnonzero((inner > 0) & (np.ptp(x, axis=0) / STRETCH > inner))
+def without_glitches(x: np.ndarray) -> np.ndarray:
+    """The values (n c) with those of glitches cut to the range of the inner rows of their channel.
+
+    Inner rows are all but a thousandth, and at least one, at either end of the order. A glitch
+    stretches their range more than a millionfold; where they are constant, it is a million million
+    times as far from them as from 0, or from 1 if they are nearer to 0.
+
+    Warns
+    -----
+    OutlierWarning
+        For every channel that has one.
+    """
+    if len(x) < 10:  # too few to tell what is inner
+        return x
+    cut = max(1, len(x) // 1000)
+    low, high = np.partition(x, (cut, len(x) - 1 - cut), axis=0)[[cut, len(x) - 1 - cut]]
+    inner = high.astype(np.float64) - low
+    usual = np.where(inner > 0, inner * STRETCH, np.maximum(np.abs(low), 1) * STRETCH**2)
+    stretched = np.flatnonzero(x.max(0).astype(np.float64) - x.min(0) > usual)
     if not len(stretched):
         return x
     x = x.copy()
@@ -243,9 +289,9 @@ def _without_glitches(x: np.ndarray) -> np.ndarray:
         row = int(np.argmax(np.abs(values - np.median(values))))
         warnings.warn(
             f"channel {channel} is {values[row]:.3g} in row {row} of train, more than a millionfold "
-            f"beyond nearly all other rows: it is scaled by those",
+            f"beyond nearly all other rows: it is cut to those",
             OutlierWarning,
-            stacklevel=4,
+            stacklevel=3,
         )
         x[:, channel] = values.clip(low[channel], high[channel])
     return x
@@ -262,7 +308,7 @@ class Scaler:
 
     If a few values in train stretch the range of a channel more than a millionfold beyond the inner
     99.8 % of its rows, the channel is scaled by those, with an `OutlierWarning`: by the range of one
-    glitch, all that it measures would be 0.
+    glitch, all that it measures would be 0. See `without_glitches`.
 
     Parameters
     ----------
@@ -273,11 +319,9 @@ class Scaler:
     """
 
     def __init__(self, kind: ScalerKind = "minmax", *, clip: float | None = None) -> None:
-        if kind not in get_args(ScalerKind):
-            raise ValueError(f"scaler must be one of {get_args(ScalerKind)}, got {kind!r}")
-        if clip is not None and not clip > 0:
-            raise ValueError(f"clip must be positive, got {clip}")
-        self.kind, self.clip = kind, clip
+        check_one_of("scaler", kind, get_args(ScalerKind))
+        self.kind = kind
+        self.clip = None if clip is None else check_number("clip", clip, 0, ends="(]")
         self.shift: np.ndarray | None = None  # (c,) float64
         self.scale: np.ndarray | None = None  # (c,) float64
 
@@ -287,7 +331,7 @@ class Scaler:
             raise ValueError(f"x must be 2-D (rows, channels) and not empty, got shape {x.shape}")
         x = x.astype(np.float64)
         if self.kind != "none":
-            x = _without_glitches(x)
+            x = without_glitches(x)
         low, high = x.min(0), x.max(0)
         if self.kind == "minmax":
             self.shift, scale = low, high - low

@@ -29,7 +29,7 @@ from madcluster.aggregation import (
 )
 from madcluster.arguments import check_whole, plain
 from madcluster.data import Scaler
-from madcluster.data.series import ScalerKind, checked_rows
+from madcluster.data.series import ScalerKind, checked_rows, names_of, without_glitches
 from madcluster.service import checkpoints
 from madcluster.service.alarms import Rule, as_frame, find_alarms, quantile_threshold, threshold_of
 from madcluster.service.checkpoints import CheckpointError
@@ -218,7 +218,7 @@ class Detector(BaseEstimator):
             message names the argument, or row and channel.
         """
         self.check()
-        rows = checked_rows(X, "X", _names(X))
+        rows = without_glitches(checked_rows(X, "X", names_of(X)))
         fresh = self._unfitted()
         fresh._meet(X, rows.shape[1])
         fresh._learn(rows)
@@ -231,10 +231,7 @@ class Detector(BaseEstimator):
 
     def _meet(self, X: Any, n_channels: int) -> None:
         """Remember number and names of the channels."""
-        names = _names(X)
-        if names is not None and len(set(names)) < len(names):
-            twice = next(name for name in names if names.count(name) > 1)
-            raise ValueError(f"X has more than one column {twice!r}")
+        names = names_of(X)
         validate_data(self, X, reset=True, skip_check_array=True)  # as scikit-learn has them
         self.n_features_in_ = n_channels
         if names is not None and not _is_counted(X):  # also where they are no text
@@ -322,13 +319,9 @@ class Detector(BaseEstimator):
             Before `fit`.
         """
         self._check_fitted()
-        names = _names(X)
-        if names is not None and hasattr(self, "feature_names_in_") and not _is_counted(X):
-            if isinstance(X, pd.DataFrame) and all(isinstance(name, str) for name in X.columns):
-                validate_data(self, X, reset=False, skip_check_array=True)  # in its words
-            known = tuple(self.feature_names_in_)
-            if names != known:
-                raise ValueError(f"{where} has the columns {names}, but {known} were learned")
+        names = names_of(X)
+        if names is not None:
+            self._check_names(X, names, where)
         rows = checked_rows(X, where, names, missing=missing)
         if rows.shape[1] != self.n_features_in_:
             raise ValueError(
@@ -336,6 +329,22 @@ class Detector(BaseEstimator):
                 f"{self.n_features_in_} features as input"
             )
         return rows
+
+    def _check_names(self, X: Any, names: tuple[str, ...], where: str) -> None:
+        """Refuse other columns than those that were learned, and the same in another order.
+
+        A frame whose columns nobody has named, so that they are 0, 1, 2 …, is taken as an array is,
+        unless numbers are the names that were learned.
+        """
+        known = tuple(getattr(self, "feature_names_in_", ()))
+        numbered = all(map(str.isdecimal, known or names))
+        if not numbered and (not known or _is_counted(X)):
+            return
+        if known and isinstance(X, pd.DataFrame) and all(isinstance(n, str) for n in X.columns):
+            validate_data(self, X, reset=False, skip_check_array=True)  # in its words
+        expected = known or tuple(map(str, range(self.n_features_in_)))
+        if names != expected and len(names) == len(expected):
+            raise ValueError(f"{where} has the columns {names}, but {expected} were learned")
 
     def aggregate_of(self, aggregate: Aggregate) -> Aggregate:
         """How windows make rows: as asked, but the score of a forecast is of its last step alone."""
@@ -632,12 +641,6 @@ def _under(prefix: str, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarra
 def _is_fitted(attribute: str) -> bool:
     """Whether `fit` sets it, by the habit of scikit-learn."""
     return attribute.endswith("_") and not attribute.startswith("_")
-
-
-def _names(X: Any) -> tuple[str, ...] | None:
-    """Of the columns, if X is a DataFrame, of pandas or of another library."""
-    columns = getattr(X, "columns", None)
-    return None if columns is None or callable(columns) else tuple(map(str, columns))
 
 
 def _is_counted(X: Any) -> bool:

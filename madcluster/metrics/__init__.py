@@ -63,9 +63,9 @@ def evaluate(
     y_true, y_score : (m,)
         Labels of 0 and 1; finite scores, higher = more anomalous.
     threshold : float, optional
-        Steps with score ≥ threshold are predicted. None takes the threshold of the best F1 on these
-        very labels: an oracle, and optimistic. It matters to precision, recall, F1 and Affiliation
-        only.
+        Steps with score > threshold are predicted, as in alarms. None takes the threshold of the
+        best F1 on these very labels: an oracle, and optimistic. It matters to precision, recall, F1
+        and Affiliation only.
     window : int
         Window of Range-AUC and longest window of VUS, in steps.
 
@@ -92,7 +92,7 @@ def evaluate(
         threshold = _best_f1(labels, scores).threshold
     elif math.isnan(threshold):
         raise ValueError("threshold is NaN")
-    predicted = scores >= threshold
+    predicted = scores > threshold
     tp = int((predicted & labels).sum())
     n_predicted, n_true = int(predicted.sum()), int(labels.sum())
     range_auc = _range_auc(labels, scores, window, n_thresholds=250)

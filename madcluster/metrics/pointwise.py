@@ -31,7 +31,7 @@ class BestF1(NamedTuple):
     f1: float
     precision: float
     recall: float
-    threshold: float  # predicted = score ≥ threshold
+    threshold: float  # predicted = score > threshold, as in alarms; −∞ where all are predicted
 
 
 def average_precision_score(y_true: ArrayLike, y_score: ArrayLike) -> float:
@@ -60,7 +60,8 @@ def roc_auc_score(y_true: ArrayLike, y_score: ArrayLike) -> float:
 def best_f1_score(y_true: ArrayLike, y_score: ArrayLike) -> BestF1:
     """F1 at the threshold that is best on these very labels: an oracle, and optimistic.
 
-    Of equally good thresholds the highest, which raises the fewest alarms.
+    What lies above the threshold is predicted, so it is the highest score that is not. Of equally
+    good thresholds the highest, which raises the fewest alarms.
 
     Raises
     ------
@@ -70,7 +71,7 @@ def best_f1_score(y_true: ArrayLike, y_score: ArrayLike) -> BestF1:
     Examples
     --------
     >>> best_f1_score([0, 0, 1, 1], [0.1, 0.6, 0.5, 0.9])
-    BestF1(f1=0.8, precision=0.66..., recall=1.0, threshold=0.5)
+    BestF1(f1=0.8, precision=0.66..., recall=1.0, threshold=0.1)
     """
     return _best_f1(*labels_and_scores(y_true, y_score))
 
@@ -119,5 +120,5 @@ def _best_f1(labels: np.ndarray, scores: np.ndarray) -> BestF1:
         f1=float(f1[best]),
         precision=float(tp[best] / n_predicted[best]),
         recall=float(tp[best] / n_true),
-        threshold=float(ranked[n_predicted[best] - 1]),
+        threshold=float(np.append(ranked, -np.inf)[n_predicted[best]]),
     )
