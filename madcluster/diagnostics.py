@@ -33,7 +33,7 @@ __all__ = [
 ]
 
 # below these a fit warns; each is far under what an ordinary fit of the package leaves
-LEAST_RATIO = 1e-4
+LEAST_RATIO = 1e-2
 LEAST_RANK = 1.05
 LEAST_DISTINCT = 0.1  # of the distinct scores at the start
 WINDOWS = 64  # of the batch that is looked at
@@ -174,8 +174,8 @@ class Monitor:
         Warns
         -----
         CollapseWarning
-            If the variance fell below 1e-4 of its start, the embeddings of several directions came to
-            lie on a line, or nine of ten distinct scores were lost.
+            If the variance fell below a hundredth of its start, the embeddings of several directions
+            came to lie on a line, or nine of ten distinct scores were lost.
         """
         ratio, rank = row["variance_ratio"], row["effective_rank"]
         distinct, at_start = row.get("distinct_scores"), self.start.distinct_scores

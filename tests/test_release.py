@@ -635,7 +635,7 @@ def test_the_example_of_the_page_runs(capsys):
     for written, small in (
         ('load("MSL", "M-2")', "synthetic(n_train=600, n_test=4000, n_channels=4, seed=0)"),
         ("import MADCluster, load", "import MADCluster, synthetic"),
-        ("epochs=30", "epochs=1, stride=20"),
+        ("epochs=30, stride=1", "epochs=1, stride=20"),
     ):
         assert code.count(written) == 1
         code = code.replace(written, small)

@@ -1,5 +1,6 @@
 """The training loop on toys: what it keeps, what it repeats, what it refuses."""
 
+import inspect
 import math
 import random
 import sys
@@ -10,6 +11,7 @@ import pytest
 import torch
 from torch import nn
 
+from madcluster import MADCluster
 from madcluster.heads import Head, build
 from madcluster.models import Embedder, Embedding
 from madcluster.scoring import score
@@ -158,7 +160,7 @@ class Mean(Scripted):
 def test_losses_are_means_over_windows_whatever_the_last_batch_holds():
     x = series(100)
     x[:, 0] = np.arange(100) ** 2
-    config = Config(window=20, epochs=1, batch_size=16, validation=0.4)
+    config = Config(window=20, stride=1, epochs=1, batch_size=16, validation=0.4)
     row = fit(Mean([0.0]), x, config).epochs[0]  # 41 windows and 21: 9 and 5 in the last batches
     assert row["train"] == pytest.approx(np.mean(np.arange(41.0) ** 2))
     assert row["validation"] == pytest.approx(np.mean(np.arange(60.0, 81) ** 2))
@@ -384,9 +386,17 @@ def test_config_takes_the_ends_of_its_ranges():
 
 
 def test_config_starts_from_the_values_that_the_book_names():
-    schedule = {"window": 100, "stride": 1, "epochs": 10, "batch_size": 128, "patience": 5}
+    schedule = {"window": 100, "stride": 10, "epochs": 10, "batch_size": 32, "patience": 5}
     rates = {"lr": 1e-3, "lr_decay": 0.9, "weight_decay": 1e-5, "validation": 0.2}
     assert vars(Config()) == {**schedule, **rates, "seed": 0, "device": "auto"}
+    assert [Config(window=window).stride for window in (1, 9, 25, 300)] == [1, 1, 2, 30]
+
+
+def test_a_detector_and_a_config_start_from_the_same():
+    detector = inspect.signature(MADCluster).parameters
+    own = inspect.signature(Config).parameters
+    assert {n: detector[n].default for n in own} == {n: p.default for n, p in own.items()}
+    assert MADCluster()._config() == Config()
 
 
 def test_seed_everything_seeds_all_three():

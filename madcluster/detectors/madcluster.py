@@ -43,10 +43,12 @@ class MADCluster(Detector):
     k : int
         Clusters of the head.
     objective : "one-class" or "soft-boundary"
-    window, stride : int
-        Length of a window and steps between training windows.
+    window : int
+        Rows of a window.
+    stride : int, optional
+        Steps between training windows; a tenth of the window by default.
     score_stride : int, optional
-        Steps between windows when scoring; `stride` by default.
+        Steps between windows when scoring; as in training by default.
     epochs, batch_size, lr, patience, validation
         See `madcluster.training.Config`.
     scaler : "minmax", "standard" or "none"
@@ -105,10 +107,10 @@ class MADCluster(Detector):
         k: int = 1,
         objective: Objective = "one-class",
         window: int = 100,
-        stride: int = 1,
+        stride: int | None = None,
         score_stride: int | None = None,
-        epochs: int = 5,
-        batch_size: int = 128,
+        epochs: int = 10,
+        batch_size: int = 32,
         lr: float = 1e-3,
         lr_decay: float = 0.9,
         weight_decay: float = 1e-5,
@@ -263,7 +265,9 @@ class MADCluster(Detector):
         )
 
     def _stride(self) -> int:
-        return self.stride if self.score_stride is None else self.score_stride
+        stride = self._config().stride if self.score_stride is None else self.score_stride
+        assert stride is not None
+        return stride
 
     def window_scores(self, z: np.ndarray, starts: np.ndarray) -> np.ndarray:
         return scoring.window_scores(self.model_, z, starts, window=self.window)

@@ -362,9 +362,10 @@ def _window_scores(detector: Detector, x: np.ndarray, window: int) -> np.ndarray
     """One score per window, at its first step; (m c) → (m − window + 1,)."""
     if not isinstance(detector, MADCluster):
         return windows(detector.decision_function(x)[:, None], window).mean((1, 2))
-    stride = detector.stride if detector.score_stride is None else detector.score_stride
     scaled = detector.scaler_.transform(x)
-    return as_released.window_scores(detector.model_, scaled, window=window, stride=stride)
+    return as_released.window_scores(
+        detector.model_, scaled, window=window, stride=detector._stride()
+    )
 
 
 def _training(detector: Detector) -> dict[str, Any]:
