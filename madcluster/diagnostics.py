@@ -32,8 +32,9 @@ __all__ = [
     "variance_ratio",
 ]
 
-# below these a fit warns; each is far under what an ordinary fit of the package leaves
-LEAST_RATIO = 1e-2
+# below these a fit warns; of 169 fits of benchmarks/defaults.py none came below a ratio of .012, and
+# those near it ranked no worse than the others
+LEAST_RATIO = 5e-3
 LEAST_RANK = 1.05
 LEAST_DISTINCT = 0.1  # of the distinct scores at the start
 WINDOWS = 64  # of the batch that is looked at
@@ -174,7 +175,7 @@ class Monitor:
         Warns
         -----
         CollapseWarning
-            If the variance fell below a hundredth of its start, the embeddings of several directions
+            If the variance fell below 5e-3 of its start, the embeddings of several directions
             came to lie on a line, or nine of ten distinct scores were lost.
         """
         ratio, rank = row["variance_ratio"], row["effective_rank"]
