@@ -1,6 +1,6 @@
 """Peak memory of fit, scores and explanations against the rows: python benchmarks/memory.py
 
-Every detector on 10 channels, each case in a process of its own, one thread. What is reported is the
+Every detector on 10 channels (Linux only), each case in a process of its own, one thread. What is reported is the
 peak resident memory above that of the same process with its imports done and its rows made. So a
 column that grows by more than its rows do is memory that somebody holds.
 -> memory.csv
@@ -21,7 +21,8 @@ ROWS = 10_000, 40_000, 160_000
 CHANNELS = 10
 MOST = {"nearest_neighbor": 40_000}  # its time grows with rows times what it knows
 CASE = """
-import json, resource, sys
+import json, re, sys
+from pathlib import Path
 import numpy as np
 from madcluster.detectors import DETECTORS
 
@@ -35,7 +36,11 @@ small = DETECTORS[name](**arguments).fit(train[:1500])
 small.decision_function(test[:1500])
 if what != "fit":
     detector.fit(train)
-peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+def peak():
+    # of this process alone; what getrusage says is inherited from the one that started it
+    return int(re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1]) / 1024
+
 before = peak()
 if what == "fit":
     detector.fit(train)

@@ -311,7 +311,13 @@ def test_a_table_of_alarms_takes_the_index_of_the_rows():
     frame = as_frame(find_alarms([0, 5, 7, 6, 0], 4), index)
     assert list(frame.columns) == ["start", "end", "rows", "peak", "score"]
     assert frame.loc[0, "end"] == index[3]
-    assert as_frame([], index).empty
+
+
+@pytest.mark.parametrize("index", [None, pd.date_range("2026-01-01", periods=5), pd.RangeIndex(5)])
+def test_no_alarms_are_a_table_of_the_same_form(index):
+    none, some = as_frame([], index), as_frame([Alarm(1, 3, 2, 5.0)], index)
+    assert none.dtypes.to_dict() == some.dtypes.to_dict()
+    assert (len(none), len(some)) == (0, 1)
 
 
 @pytest.mark.parametrize(

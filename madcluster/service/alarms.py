@@ -529,12 +529,23 @@ def false_alarms_per_day(
 
 
 def as_frame(alarms: list[Alarm], index: pd.Index | None = None) -> pd.DataFrame:
-    """Alarms as a table; with an index of the rows, start, end and peak are its values."""
-    frame = pd.DataFrame(alarms, columns=list(Alarm._fields))
-    frame.insert(2, "rows", frame["stop"] - frame["start"])
-    if index is None or frame.empty:
+    """Alarms as a table; with an index of the rows, start, end and peak are its values.
+
+    No alarms are a table of the same columns and types.
+    """
+    starts, stops, peaks = (
+        np.array([alarm[i] for alarm in alarms], dtype=np.int64) for i in range(3)
+    )
+    scores = np.array([alarm.score for alarm in alarms], dtype=np.float64)
+    columns = {
+        "start": starts,
+        "stop": stops,
+        "rows": stops - starts,
+        "peak": peaks,
+        "score": scores,
+    }
+    frame = pd.DataFrame(columns)
+    if index is None:
         return frame
-    last = frame["stop"] - 1
-    return frame.assign(
-        start=index[frame["start"]], stop=index[last], peak=index[frame["peak"]]
-    ).rename(columns={"stop": "end"})
+    frame["start"], frame["stop"], frame["peak"] = index[starts], index[stops - 1], index[peaks]
+    return frame.rename(columns={"stop": "end"})
