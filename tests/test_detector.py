@@ -24,6 +24,7 @@ from small import SMALL
 from torch import nn
 
 from madcluster import MADCluster, load, synthetic
+from madcluster.detectors import DETECTORS
 from madcluster.models import EMBEDDERS
 from madcluster.service.checkpoints import CheckpointError
 from madcluster.service.explanations import contributions
@@ -85,6 +86,13 @@ def test_predict_flags_the_share_asked_for(series):
     assert "the last 120 of 600 training rows" in detector.calibrated_on_
     assert set(detector.predict(series.test)) <= {0, 1}
     assert detector.decision_scores_.shape == (600,)
+
+
+def test_a_row_without_a_score_is_no_normal_row(series, monkeypatch):
+    detector = DETECTORS["pca_error"]().fit(series.train)
+    scores = np.array([0.0, np.nan, np.inf, -np.inf, detector.threshold_])
+    monkeypatch.setattr(type(detector), "_score", lambda self, rows: scores)
+    assert detector.predict(series.test[:5]).tolist() == [0, 1, 1, 0, 0]
 
 
 def test_aggregate_last_is_causal(series, fitted):

@@ -548,6 +548,8 @@ def test_a_file_of_the_format_before_is_read(series, causal, tmp_path):
         {"smoothed": 5},
         {"alarms": {}},
         {"missing": "fill"},
+        {"piece": 5},
+        {"alarms": "all"},
     ],
 )
 def test_a_state_that_contradicts_itself_is_refused(series, causal, tmp_path, change):

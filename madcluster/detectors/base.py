@@ -422,10 +422,10 @@ class Detector(BaseEstimator):
         self, X: ArrayLike
     ) -> np.ndarray: ...
     def predict(self, X: Any) -> np.ndarray | pd.Series:
-        """1 where the score is above `threshold_`, else 0; (m c) → (m,) int."""
+        """1 where the score is above `threshold_` or is none (NaN), else 0; (m c) → (m,) int."""
         rows = self.checked(X)
         scores = self.as_fitted._score(rows)
-        return _like(X, (scores > self.threshold_).astype(int), "anomaly")
+        return _like(X, (~(scores <= self.threshold_)).astype(int), "anomaly")
 
     # --- in service -------------------------------------------------------------------------------
 

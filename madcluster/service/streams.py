@@ -421,7 +421,7 @@ class Stream:
             stream._restore(about, arrays)
         except CheckpointError:
             raise
-        except (KeyError, TypeError, ValueError, OverflowError) as error:
+        except checkpoints.FAULTS as error:
             raise CheckpointError(f"{path} does not describe a stream: {error}") from error
         return stream
 
