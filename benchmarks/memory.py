@@ -1,8 +1,9 @@
 """Peak memory of fit, scores and explanations against the rows: python benchmarks/memory.py
 
-Every detector on 10 channels (Linux only), each case in a process of its own, one thread. What is reported is the
-peak resident memory above that of the same process with its imports done and its rows made. So a
-column that grows by more than its rows do is memory that somebody holds.
+Every detector on 10 channels, each case in a process of its own, one thread; Linux only. What is
+reported is the peak resident memory above that of the same process with its imports done, its rows made
+and a small detector fitted. So a column that grows by more than its rows do is memory that somebody
+holds.
 -> memory.csv
 """
 
