@@ -33,6 +33,7 @@ MISSING = frozenset({"", "na", "n/a", "nan", "null", "none"})
 OFFSET = r":\d\d.*?(Z|[+-]\d\d(?::?\d\d)?)\s*$"  # from UTC, after the time of day
 UNNAMED = r"(Unnamed: \d+)?"  # the second is what pandas calls a column without a name
 CELLS = 1 << 20  # that are read at a time
+BYTES = 1 << 20  # that are looked at together
 POINT_AND_COMMA = {ord("."): ",", ord(","): "."}
 
 
@@ -86,7 +87,8 @@ def _quick(path: Path, how: _Reading) -> _Table | None:
     """A file in which nothing is unusual, by pandas' own parser and in little memory; else None.
 
     What is unusual is for `_strict`, which names the cell that is wrong, and takes many times as long:
-    quotes, empty lines, ragged rows, names that repeat or are none, text, no finite number.
+    quotes around a separator or in a cell, empty lines, ragged rows, names that repeat or are none,
+    text, no finite number.
     """
     try:
         with path.open("rb") as file:
@@ -96,14 +98,19 @@ def _quick(path: Path, how: _Reading) -> _Table | None:
             mark = separator.encode("ascii")
             if len(mark) != 1:
                 return None
-            names = [name.strip() for name in header.split(separator)]
+            names = [re.sub('^"(.*)"$', r"\1", name).strip() for name in header.split(separator)]
             lines = marks = returns = ends = 0
-            last = b""
-            for block in itertools.chain([first], iter(lambda: file.read(1 << 20), b"")):
+            last, inside = b"", False
+            for block in itertools.chain([first], iter(lambda: file.read(BYTES), b"")):
                 seam = last + block if len(names) == 1 or first.endswith(b"\r\n") else b""
-                if b'"' in block or b"\0" in block or b"\n\n" in seam or b"\n\r" in seam:
+                if b"\0" in block or b"\n\n" in seam or b"\n\r" in seam:
                     return None
                 codes = np.frombuffer(block, dtype=np.uint8)
+                if inside or b'"' in block or last == b'"':
+                    goes_on = _quoted(codes, mark, last, inside)
+                    if goes_on is None:
+                        return None
+                    inside = goes_on
                 lines += int(np.count_nonzero(codes == ord("\n")))
                 marks += int(np.count_nonzero(codes == ord(mark)))
                 returns += int(np.count_nonzero(codes == ord("\r")))
@@ -111,7 +118,7 @@ def _quick(path: Path, how: _Reading) -> _Table | None:
                 last = block[-1:]
         n = lines + (last != b"\n") - 1
         # of rows that are too short or empty, pandas says nothing: the separators are counted
-        whole = n > 0 and marks == (n + 1) * (len(names) - 1)
+        whole = n > 0 and not inside and marks == (n + 1) * (len(names) - 1)
         if not whole or returns not in (0, lines) or returns != ends:
             return None
         if _fault(names, path, how.time):
@@ -152,6 +159,25 @@ def _quick(path: Path, how: _Reading) -> _Table | None:
     if row != n:
         return None
     return _Table(sensors, values, pd.concat(stamps) if stamps else None, range(2, n + 2))
+
+
+def _quoted(codes: np.ndarray, mark: bytes, last: bytes, inside: bool) -> bool | None:
+    """Whether a block of bytes (n,) ends inside quotes; None if they do anything but enclose a cell.
+
+    `last` is the byte before the block, and `inside` whether it was inside quotes.
+    """
+    quotes = codes == ord('"')
+    open_ = (np.cumsum(quotes) + inside) % 2 == 1  # behind each byte
+    before = np.append(np.frombuffer(last or b"\n", dtype=np.uint8), codes[:-1])
+    was_open = np.append(inside, open_[:-1])
+    edges = np.frombuffer(mark + b"\r\n", dtype=np.uint8)
+    edge, after_edge = np.isin(codes, edges), np.isin(before, edges)
+    if (edge & open_).any():  # a separator or the end of a line is in a cell
+        return None
+    opens, closed = quotes & open_, (before == ord('"')) & ~was_open
+    if (opens & ~after_edge).any() or (closed & ~edge).any():
+        return None
+    return bool(open_[-1])
 
 
 def _fault(names: list[str], path: Path, time: str | None) -> str | None:
