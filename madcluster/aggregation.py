@@ -12,8 +12,9 @@ aggregate, smooth   the score of row t                       rows seen          
 the others, s       and the mean over the s rows up to t     s − 1 more before           0
 ==================  =======================================  ==========================  ============
 
-"mean" costs one pass over all windows, or over every n-th with a stride of n; the other two need every
-window, unless the detector knows a shorter way. Where there is no delay, a rise of the score that lasts
+"mean" costs one pass over all windows, or over every n-th with a stride of n, and then the delay is one
+row more, for the last window ends with the series; the other two need every window, unless the detector
+knows a shorter way. Where there is no delay, a rise of the score that lasts
 is still seen late: a mean over s rows needs about s/2 of them to rise half way.
 """
 

@@ -109,7 +109,8 @@ def check_scores(
     """
     values = np.asarray(scores, dtype=np.float64)
     if values.ndim != 1 or len(values) < least:
-        raise ValueError(f"{name} must be (n,) and not empty, got shape {values.shape}")
+        wanted = "(n,) and not empty" if least else "(n,)"
+        raise ValueError(f"{name} must be {wanted}, got shape {values.shape}")
     if finite and not np.isfinite(values).all():
         row = int(np.argmin(np.isfinite(values)))
         raise ValueError(f"{name} holds {values[row]} in row {row}")

@@ -46,6 +46,15 @@ def mean(fitted):
     return fitted(aggregate="mean")
 
 
+@pytest.fixture(scope="module")
+def strided(fitted):
+    return {
+        (stride, smooth): fitted(score_stride=stride, smooth=smooth)
+        for stride in (2, 7, 10, 20)
+        for smooth in ("off", 6)
+    }
+
+
 def cut(rows, places):
     places = sorted({p for p in places if 0 < p < len(rows)})
     return np.split(rows, places)
@@ -61,6 +70,20 @@ def test_causal_scores_are_those_of_the_batch_however_the_rows_are_cut(series, c
     expected = causal.decision_function(series.test)
     found = fed(causal.stream(), series.test, places)
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("stride", [2, 7, 10, 20])
+@pytest.mark.parametrize("smooth", ["off", 6])
+@settings(max_examples=10, deadline=None)
+@given(st.lists(st.integers(0, 300), max_size=40), st.integers(20, 300))
+def test_a_stream_has_the_windows_of_the_batch(series, strided, stride, smooth, places, n):
+    detector, rows = strided[stride, smooth], series.test[:n]
+    stream = detector.stream()
+    found = fed(stream, rows, places)
+    assert len(found) >= n - 20 - (0 if smooth == "off" else 3)
+    assert stream._piece.rows.shape == (20, 4)
+    found = np.append(found, stream.finish())
+    np.testing.assert_allclose(found, detector.decision_function(rows), rtol=1e-5, atol=1e-6)
 
 
 @settings(max_examples=25, deadline=None)
@@ -135,10 +158,18 @@ def test_rows_of_a_frame_are_checked_by_name(series, causal):
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
 
 
-def test_a_block_larger_than_the_work_in_hand_is_the_same(series, causal, monkeypatch):
-    expected = fed(causal.stream(), series.test)
-    monkeypatch.setattr("madcluster.service.streams.BLOCK", 7)
-    np.testing.assert_allclose(fed(causal.stream(), series.test), expected, rtol=1e-5)
+@pytest.mark.parametrize("options", [{}, {"score_stride": 7}, {"smooth": 6}])
+@pytest.mark.parametrize("aggregate", ["last", "window", "mean"])
+def test_a_block_larger_than_the_work_in_hand_is_the_same(
+    series, fitted, monkeypatch, aggregate, options
+):
+    detector = fitted(aggregate=aggregate, **options)
+    expected = detector.decision_function(series.test)
+    for block in (7, 33):
+        monkeypatch.setattr("madcluster.service.streams.BLOCK", block)
+        stream = detector.stream()
+        found = np.append(fed(stream, series.test), stream.finish())
+        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
 
 
 def test_memory_holds_a_window_and_no_more(series, causal):
@@ -524,16 +555,15 @@ def test_a_score_that_is_none_is_an_alarm_and_does_not_break_a_file(series, tmp_
     assert [(a.start, a.stop, a.scored) for a in ended] == [(9, 12, False)]
 
 
-def test_a_file_of_the_format_before_is_read(series, causal, tmp_path):
-    expected, stream = causal.stream().update(series.test), causal.stream()
-    begun = stream.update(series.test[:50])
-    about = {**stream._about(), "seen": 50, "made": 50, "scored": 50}
-    arrays = {"rows": stream._piece.rows, "sums": stream._piece.sums, "scores": np.zeros(0)}
-    checkpoints.write(tmp_path / "state", "madcluster.stream", about, arrays, version=3)
-    again = Stream.load(tmp_path / "state", causal)
-    np.testing.assert_allclose(
-        np.append(begun, again.update(series.test[50:])), expected, rtol=1e-5, atol=1e-6
-    )
+@pytest.mark.parametrize("version", [3, 5])
+def test_a_file_of_another_format_is_refused(causal, tmp_path, version):
+    stream = causal.stream()
+    stream.save(tmp_path / "state")
+    about, arrays = checkpoints.read(tmp_path / "state", "madcluster.stream", version=4)
+    about.pop("format")
+    checkpoints.write(tmp_path / "state", "madcluster.stream", about, arrays, version=version)
+    with pytest.raises(CheckpointError, match=rf"has format {version}.*which reads format 4"):
+        Stream.load(tmp_path / "state", causal)
 
 
 @pytest.mark.parametrize(

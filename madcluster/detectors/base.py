@@ -38,7 +38,7 @@ from madcluster.service.streams import MaxStep, Stream, pieces
 
 __all__ = ["CheckpointError", "Detector"]
 
-KIND, FORMAT = "madcluster.detector", 3  # of a file; one with a higher number is refused
+KIND, FORMAT = "madcluster.detector", 3  # of a file; another is refused
 BLOCK = 2**20  # numbers in the windows at work at a time
 BLOCKS = 5  # of the train split, left out in turn
 
@@ -172,8 +172,8 @@ class Detector(BaseEstimator):
             f"'occlusion'"
         )
 
-    def _stride(self) -> int:
-        """Steps between the windows that a batch is scored by."""
+    def scoring_stride(self) -> int:
+        """Rows from one window to the next where scores are means over windows."""
         return 1
 
     def _state(self) -> dict[str, np.ndarray]:
@@ -358,7 +358,7 @@ class Detector(BaseEstimator):
             partial(of_windows, z),
             len(z),
             window=self.window,
-            stride=1 if self.aggregate != "mean" else self._stride(),
+            stride=1 if self.aggregate != "mean" else self.scoring_stride(),
             aggregate=self.aggregate_of(self.aggregate),
             batch_size=max(BATCH, BLOCK // (self.window * z.shape[1])),
         )
@@ -556,7 +556,7 @@ class Detector(BaseEstimator):
         Raises
         ------
         CheckpointError
-            If the file is damaged, of another kind or of a newer format.
+            If the file is damaged, of another kind or of another format.
         FileNotFoundError
             If there is no such file.
         """

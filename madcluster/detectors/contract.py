@@ -171,8 +171,6 @@ def _streams(
     detector: Detector, aggregate: str, smooth: object, train: np.ndarray, test: np.ndarray
 ) -> None:
     one = clone(detector).set_params(aggregate=aggregate, smooth=smooth)
-    if "score_stride" in one.get_params():
-        one.set_params(score_stride=1)
     one.fit(train)
     batch = one.decision_function(test)
     words = f"with aggregate={aggregate!r} and smooth={smooth!r}"

@@ -264,7 +264,7 @@ class MADCluster(Detector):
             f"chosen and nothing was learned"
         )
 
-    def _stride(self) -> int:
+    def scoring_stride(self) -> int:
         stride = self._config().stride if self.score_stride is None else self.score_stride
         assert stride is not None
         return stride
@@ -279,7 +279,7 @@ class MADCluster(Detector):
             self.model_,
             z,
             window=self.window,
-            stride=self._stride() if self.aggregate == "mean" else 1,
+            stride=self.scoring_stride() if self.aggregate == "mean" else 1,
             aggregate=self.aggregate,
         )
 
@@ -367,7 +367,7 @@ class MADCluster(Detector):
         Raises
         ------
         CheckpointError
-            If the file is damaged, of another kind or of a newer format, or does not fit `embedder`.
+            If the file is damaged, of another kind or of another format, or does not fit `embedder`.
         FileNotFoundError
             If there is no such file.
         """

@@ -209,9 +209,7 @@ class OnlineAlarms:
         ValueError
             If scores are not (n,).
         """
-        values = np.asarray(scores, dtype=np.float64)
-        if values.ndim != 1:
-            raise ValueError(f"scores must be (n,), got shape {values.shape}")
+        values = check_scores("scores", scores, least=0, finite=False)
         quiet = self._open is None and self._since is None
         if quiet and np.isfinite(values).all() and not (values > self.threshold).any():
             self.seen += len(values)  # nearly always
@@ -298,10 +296,9 @@ class OnlineAlarms:
         """
         options = ("release", "min_length", "join", "cooldown")
         alarms = cls(state["threshold"], **{name: state[name] for name in options})
-        for name in ("seen", "reported", "ready"):
-            check_whole(name, state[name], 0)
-        alarms.seen, alarms.reported = state["seen"], state["reported"]
-        alarms._ready = state["ready"]
+        alarms.seen, alarms.reported, alarms._ready = (
+            check_whole(name, state[name], 0) for name in ("seen", "reported", "ready")
+        )
         if state["open"] is not None:
             start, stop, peak = (check_whole("open", value, 0) for value in state["open"][:3])
             score = check_number("open", state["open"][3], alarms.threshold)

@@ -112,7 +112,7 @@ def read(
     FileNotFoundError
         If there is no such file.
     CheckpointError
-        If it is damaged, of another kind, of a format above `version`, or holds a NaN or an infinity;
+        If it is damaged, of another kind, not of format `version`, or holds a NaN or an infinity;
         arrays whose names begin with `infinite` may hold infinities.
     """
     if not Path(path).is_file():
@@ -126,10 +126,10 @@ def read(
     found = about.get("format") if isinstance(about, dict) else None
     if not isinstance(found, int):
         raise CheckpointError(f"{path} does not say which format it has")
-    if found > version:
+    if found != version:
         raise CheckpointError(
             f"{path} has format {found}, written with {_words(about.get('versions'))}; "
-            f"this is madcluster {version_of('madcluster')}, which reads formats up to {version}"
+            f"this is madcluster {version_of('madcluster')}, which reads format {version}"
         )
     try:
         for name, array in arrays.items():

@@ -22,7 +22,7 @@ from madcluster.service.checkpoints import CheckpointError
 
 __all__ = ["Late", "MaxStep", "Missing", "Stream", "pieces"]
 
-KIND, FORMAT = "madcluster.stream", 4  # of a file; one with a higher number is refused
+KIND, FORMAT = "madcluster.stream", 4  # of a file; another is refused
 BLOCK = 2048  # rows at work at a time, however many come at once
 
 Missing = Literal["refuse", "hold", "mask"]
@@ -48,6 +48,7 @@ class Scores(Protocol):
         self, seen: int = 0
     ) -> tuple[int, Callable[[np.ndarray], np.ndarray]] | None: ...
     def aggregate_of(self, aggregate: Aggregate) -> Aggregate: ...
+    def scoring_stride(self) -> int: ...
     def state(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]: ...
 
 
@@ -67,8 +68,8 @@ class Stream:
         that ends with it and, if the detector smooths, from the scores before. "mean": a row has its
         score later, when all windows that cover it have been seen, and the rows after it that it is
         smoothed with; see the table of `madcluster.aggregation`. The scores are those of
-        `decision_function` with that aggregate and every window, however the rows are cut. So a
-        threshold must come from the same aggregate: fit with it.
+        `decision_function` with that aggregate, however the rows are cut. So a threshold must come from
+        the same aggregate: fit with it.
     missing : "refuse", "hold" or "mask"
         What is done where a value is missing: NaN, None, infinite, or beyond what float32 holds.
         "refuse" raises a ValueError. "hold" puts the last value of that channel there, in at most
@@ -395,15 +396,13 @@ class Stream:
         Raises
         ------
         CheckpointError
-            If the file is damaged, of a newer format, or of another detector: another window, other
+            If the file is damaged, of another format, or of another detector: another window, other
             channels, another scaler or other weights.
         FileNotFoundError
             If there is no such file.
         """
         about, arrays = checkpoints.read(path, KIND, version=FORMAT)
         try:
-            if about["format"] < 4:
-                about, arrays = _of_one_piece(about, arrays)
             options = {name: about[name] for name in ("aggregate", "missing", "max_hold", "late")}
             if about["alarms"] is not None:
                 options["alarms"] = OnlineAlarms.from_state(about["alarms"])
@@ -466,8 +465,12 @@ class _Piece:
         self.seen = self.scored = 0
         self._find_shortcut()
         self.made = 0  # rows whose score before smoothing is known
-        self.rows = np.empty((0, len(detector.channels_)), np.float32)  # at most window − 1
-        self.sums = np.zeros(self.window)  # of scores of the rows that wait, for "mean"
+        mean = self._of_windows == "mean"
+        self.stride = detector.scoring_stride() if mean else 1
+        # the last window, which ends with the series, begins where no other does
+        self._most = self.window - (self.stride == 1)
+        self.rows = np.empty((0, len(detector.channels_)), np.float32)  # at most so many
+        self.sums = np.zeros(self.window)  # of scores of the rows from `made` on, for "mean"
         self.smoother = Smoother(detector.smooth, causal=aggregate != "mean")
 
     def _find_shortcut(self) -> None:
@@ -490,7 +493,7 @@ class _Piece:
         ValueError
             If that does not fit together.
         """
-        kept = min(seen, self.window - 1)
+        kept = min(seen, self._most)
         if rows.shape != (kept, self.rows.shape[1]) or sums.shape != (self.window,):
             raise ValueError(f"it holds rows of shape {rows.shape}")
         if scores.ndim != 1 or not 0 <= len(scores) - before <= made <= seen:
@@ -508,7 +511,6 @@ class _Piece:
         return self._smooth(np.concatenate(made))
 
     def _smooth(self, made: np.ndarray, *, last: bool = False) -> np.ndarray:
-        self.made += len(made)
         scores = self.smoother.update(made, last=last)
         self.scored += len(scores)
         return scores
@@ -517,18 +519,17 @@ class _Piece:
         x = np.concatenate([self.rows, new])
         first = self.seen < self.window <= self.seen + len(new)  # the first whole window ends here
         self.seen += len(new)
-        self.rows = x[len(x) - min(len(x), self.window - 1) :].copy()
+        self.rows = x[len(x) - min(len(x), self._most) :].copy()
         if self.seen < self.window:
             return np.empty(0)
-        return self._mean(x) if self._of_windows == "mean" else self._ends(x, len(new), first)
-
-    def _score(self, x: np.ndarray) -> np.ndarray:
-        """Scores of all windows of x; (m c) → (m − window + 1, t)."""
-        return self.detector.window_scores(x, np.arange(len(x) - self.window + 1))
+        mean = self._of_windows == "mean"
+        of_rows = self._mean(x, len(new)) if mean else self._ends(x, len(new), first)
+        self.made += len(of_rows)
+        return of_rows
 
     def _ends(self, x: np.ndarray, n: int, first: bool) -> np.ndarray:
         if self._shortcut is None or (first and self.window > 1):
-            of_windows = self._score(x)
+            of_windows = self.detector.window_scores(x, np.arange(len(x) - self.window + 1))
             found = ends(of_windows, self._of_windows)
             if first:  # the rows that waited take their scores from the first window
                 found = np.append(beginning(of_windows[0], self.window, self._of_windows), found)
@@ -536,26 +537,39 @@ class _Piece:
         reach, last_scores = self._shortcut
         return last_scores(x[len(x) - reach - n :])
 
-    def _mean(self, x: np.ndarray) -> np.ndarray:
-        scores = self._score(x)
-        final = np.empty(len(scores))
-        for i, of_window in enumerate(scores):  # a window makes its first row final
-            self.sums += of_window
-            final[i] = self.sums[0] / min(self.made + i + 1, self.window)
-            self.sums = np.append(self.sums[1:], 0.0)
-        return final
+    def _mean(self, x: np.ndarray, n: int) -> np.ndarray:
+        """Scores of the rows that no window to come covers; the last n rows of x are new."""
+        end = self.seen - self.window + 1  # of the rows in which a whole window begins
+        starts = np.arange(-(-max(0, end - n) // self.stride) * self.stride, end, self.stride)
+        # a series that ends here would have a window more, from row end − 1 on
+        final = end if (end - 1) % self.stride == 0 else end - 1
+        sums = np.zeros(max(0, final - self.made) + self.window)
+        sums[: self.window] = self.sums
+        if len(starts):
+            of_windows = self.detector.window_scores(x, starts - (self.seen - len(x)))
+            for at, of_window in zip((starts - self.made).tolist(), of_windows, strict=True):
+                sums[at : at + self.window] += of_window
+        rows = np.arange(self.made, final)
+        self.sums = sums[len(rows) :][: self.window].copy()
+        return sums[: len(rows)] / self._counts(rows)
+
+    def _counts(self, rows: np.ndarray) -> np.ndarray:
+        """Windows that cover rows (n,), without one from elsewhere at the end; → (n,)."""
+        last = (self.seen - self.window) // self.stride
+        first = -(-np.maximum(rows - self.window + 1, 0) // self.stride)
+        return np.minimum(rows // self.stride, last) - first + 1
 
     def finish(self) -> np.ndarray:
         """Scores of the rows that still wait; NaN for those of less than a window."""
         if self.seen < self.window:
             return np.full(self.seen, np.nan)
-        left = self.seen - self.made
-        # a waiting row is in the windows from row − window + 1, or 0, to the last one that began
-        counts = [
-            min(row, self.seen - self.window) - max(0, row - self.window + 1) + 1
-            for row in range(self.made, self.seen)
-        ]
-        return self._smooth(self.sums[:left] / counts, last=True)
+        rows = np.arange(self.made, self.seen)
+        counts = self._counts(rows)
+        if len(rows) and (self.seen - self.window) % self.stride:
+            counts += 1
+            self.sums += self.detector.window_scores(self.rows, np.zeros(1, int))[0]
+        self.made = self.seen
+        return self._smooth(self.sums[: len(rows)] / counts, last=True)
 
 
 def pieces(time: Any, max_step: MaxStep) -> list[tuple[int, int]]:
@@ -644,27 +658,6 @@ def _numbers(bits: np.ndarray) -> np.ndarray:
     if bits.dtype != np.int64:
         raise ValueError(f"scores are kept as {bits.dtype}")
     return bits.view(np.float64)
-
-
-def _of_one_piece(
-    about: dict[str, Any], arrays: dict[str, np.ndarray]
-) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """A file of format 3, which knew of nothing that ends a piece."""
-    channels = len(about["channels"])
-    smoothed = len(arrays["scores"]) - (int(about["made"]) - int(about["scored"]))
-    about = {
-        **about,
-        **dict.fromkeys(("unscored", "dropped", "filled", "gaps"), 0),
-        **dict.fromkeys(("max_step", "time", "alarms")),
-        "missing": "refuse",
-        "max_hold": 0,
-        "late": "refuse",
-        "piece": {"seen": about["seen"], "made": about["made"]},
-        "smoothed": smoothed,
-    }
-    held = {"marks": np.zeros(0, bool), "last": np.zeros(channels), "held": np.zeros(channels)}
-    scores = {name: _bits(arrays[name]) for name in ("sums", "scores")}
-    return about, {**arrays, **scores, **held}
 
 
 def _digest(detector: Scores) -> str:

@@ -364,7 +364,7 @@ def _window_scores(detector: Detector, x: np.ndarray, window: int) -> np.ndarray
         return windows(detector.decision_function(x)[:, None], window).mean((1, 2))
     scaled = detector.scaler_.transform(x)
     return as_released.window_scores(
-        detector.model_, scaled, window=window, stride=detector._stride()
+        detector.model_, scaled, window=window, stride=detector.scoring_stride()
     )
 
 
