@@ -10,6 +10,7 @@ little.
 from __future__ import annotations
 
 import argparse
+import csv
 import json
 import os
 import subprocess
@@ -55,10 +56,8 @@ def written(folder: Path, rows: int, channels: int, kind: str) -> Path:
     if kind == "time":
         frame.insert(0, "t", pd.date_range("2026-01-01", periods=rows, freq="s"))
     path = folder / "table.csv"
-    frame.to_csv(path, index=False)
-    if kind == "quotes":
-        header, body = path.read_text().split("\n", 1)
-        path.write_text('"' + header.replace(",", '","') + '"\n' + body)
+    quoting = csv.QUOTE_ALL if kind == "quotes" else csv.QUOTE_MINIMAL
+    frame.to_csv(path, index=False, quoting=quoting)
     return path
 
 

@@ -1,27 +1,20 @@
 """The collapse study can be stopped and started, and its committed table is whole."""
 
-import importlib.util
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from scripts import script
 
 from madcluster.study.results import read_result
-
-PATH = Path(__file__).parents[1] / "benchmarks" / "collapse.py"
 
 
 @pytest.fixture(scope="module")
 def study():
-    spec = importlib.util.spec_from_file_location("collapse", PATH)
-    module = sys.modules["collapse"] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    yield module
-    del sys.modules["collapse"]
+    return script("collapse")
 
 
 def test_a_stopped_study_goes_on_where_it_was(study, tmp_path, monkeypatch):
@@ -120,4 +113,6 @@ def test_the_committed_table_is_the_whole_grid(study):
     assert len(study.SEEDS) >= 10
     numbers = table.select_dtypes("number")
     assert np.isfinite(numbers.drop(columns="contrast")).all(axis=None)
-    assert (PATH.parents[1] / "book" / "results" / "collapse.csv").stat().st_size < 1_000_000
+    assert (
+        Path(__file__).parents[1] / "book" / "results" / "collapse.csv"
+    ).stat().st_size < 1_000_000

@@ -1,26 +1,17 @@
 """A service beside a real broker, killed while rows come; see benchmarks/broker.py."""
 
-import importlib.util
-import sys
-from pathlib import Path
-
 import pytest
+from scripts import script
 
 from madcluster.detectors import Mahalanobis
-
-PATH = Path(__file__).parents[1] / "benchmarks" / "broker.py"
 
 
 @pytest.fixture(scope="module")
 def broker():
     pytest.importorskip("paho.mqtt", reason="streams through a broker need: pip install paho-mqtt")
-    spec = importlib.util.spec_from_file_location("broker", PATH)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["broker"] = module
-    spec.loader.exec_module(module)
-    if module.found_broker() is None:
+    if script("broker").found_broker() is None:
         pytest.skip("streams through a broker need: apt-get install mosquitto")
-    return module
+    return script("broker")
 
 
 def test_killed_beside_a_broker_nothing_is_lost_and_nothing_comes_twice(

@@ -1,8 +1,6 @@
 """Tables of one's own: read as meant, or refused with file, row and column."""
 
 import random
-import subprocess
-import sys
 import warnings
 from pathlib import Path
 
@@ -11,6 +9,7 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scripts import script
 
 from madcluster import from_csv
 from madcluster.data import ContaminationWarning, tables
@@ -358,37 +357,15 @@ def test_the_quick_way_and_the_strict_way_read_the_same(write, monkeypatch):
     assert min(taken, unquoted) > 50
 
 
-PEAK = """
-import sys
-import pandas as pd
-from madcluster import from_csv
-
-def kibibytes(key):
-    with open("/proc/self/status") as file:
-        return int(next(line for line in file if line.startswith(key)).split()[1])
-
-small, file, how = sys.argv[1:]
-read = from_csv if how == "ours" else pd.read_csv
-from_csv(small)  # what is imported late
-before = kibibytes("VmRSS")
-table = read(file)
-print(kibibytes("VmHWM") - before)
-"""
-
-
 @pytest.mark.skipif(
     not Path("/proc/self/status").exists(), reason="the peak of a process is asked of Linux"
 )
-def test_a_file_is_read_in_at_most_one_and_a_half_times_the_memory_of_pandas(write):
+@pytest.mark.parametrize("kind", ["numbers", "missing", "quotes"])
+def test_a_file_is_read_in_about_the_memory_of_pandas(write, tmp_path, kind):
     """Each in a process of its own; `benchmarks/tables.py` measures, and this leaves a margin."""
-    rng = np.random.default_rng(0)
-    line = ",".join(f"{value:.6f}" for value in rng.normal(size=20))
-    large = write(",".join("abcdefghijklmnopqrst") + "\n" + f"{line}\n" * 150_000)
+    tables = script("tables")
+    file = tables.written(tmp_path, 150_000, 20, kind)
     small = write("a\n1\n2\n", "small.csv")
-    peaks = {}
-    for how in ("pandas", "ours"):
-        command = [sys.executable, "-c", PEAK, str(small), str(large), how]
-        done = subprocess.run(command, capture_output=True, text=True, check=True)
-        peaks[how] = int(done.stdout)
-    assert peaks["pandas"] > 20_000, "KiB: the file does not dominate"
-    assert peaks["ours"] < 1.7 * peaks["pandas"], peaks
+    pandas, ours = (tables.case(how, small, file, kind, 1)[1] for how in ("pandas", "from_csv"))
+    assert pandas > 20, "MiB: the file does not dominate"
+    assert ours < 1.7 * pandas
