@@ -167,15 +167,15 @@ def _quoted(codes: np.ndarray, mark: bytes, last: bytes, inside: bool) -> bool |
     `last` is the byte before the block, and `inside` whether it was inside quotes.
     """
     quotes = codes == ord('"')
-    open_ = (np.cumsum(quotes) + inside) % 2 == 1  # behind each byte
-    before = np.append(np.frombuffer(last or b"\n", dtype=np.uint8), codes[:-1])
-    was_open = np.append(inside, open_[:-1])
-    edges = np.frombuffer(mark + b"\r\n", dtype=np.uint8)
-    edge, after_edge = np.isin(codes, edges), np.isin(before, edges)
+    open_ = np.bitwise_xor.accumulate(quotes) ^ inside  # behind each byte
+    is_edge = np.zeros(256, dtype=bool)
+    is_edge[np.frombuffer(mark + b"\r\n", dtype=np.uint8)] = True
+    edge = is_edge[codes]
     if (edge & open_).any():  # a separator or the end of a line is in a cell
         return None
-    opens, closed = quotes & open_, (before == ord('"')) & ~was_open
-    if (opens & ~after_edge).any() or (closed & ~edge).any():
+    after_edge = np.append(not last or is_edge[ord(last)], edge[:-1])
+    after_closing = np.append(last == b'"' and not inside, (quotes & ~open_)[:-1])
+    if (quotes & open_ & ~after_edge).any() or (after_closing & ~edge).any():
         return None
     return bool(open_[-1])
 
