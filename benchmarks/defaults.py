@@ -20,9 +20,9 @@ _runs/defaults. Needs $MADCLUSTER_DATA for more than the synthetic plant.
 from __future__ import annotations
 
 import argparse
-import json
 import time
 import warnings
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -30,12 +30,10 @@ import pandas as pd
 import torch
 from joblib import Parallel, delayed
 
-from madcluster.data import MissingDataError
 from madcluster.detectors import MADCluster
-from madcluster.files import whole_file
 from madcluster.metrics import vus_score
-from madcluster.study.benchmark import entities_of, series_of
-from madcluster.study.results import provenance, write_result
+from madcluster.study.benchmark import available, series_of
+from madcluster.study.results import once, provenance, write_result
 
 RUNS = Path(__file__).parents[1] / "_runs" / "defaults"
 ENTITIES = {"synthetic": 1, "MSL": 4, "SMAP": 4, "SMD": 3, "PSM_excerpt": 1}  # at equal distances
@@ -85,11 +83,7 @@ def planted(rows: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.
 
 
 def entity(dataset: str, name: str) -> list[dict[str, object]]:
-    """A row per setting; from a file if it is there."""
-    path = RUNS / f"{dataset}_{name}.json"
-    if path.exists():
-        found: list[dict[str, object]] = json.loads(path.read_text())
-        return found
+    """A row per setting."""
     torch.set_num_threads(1)
     train = series_of(dataset, name).train[:ROWS]
     cut = len(train) * 3 // 4
@@ -118,9 +112,6 @@ def entity(dataset: str, name: str) -> list[dict[str, object]]:
         setting = {"stride": stride, "epochs": epochs, "batch_size": batch_size}
         rows.append(about | setting | measured(**setting) | {"untrained": start["vus_pr"]})
         print(*rows[-1].values(), flush=True)
-    RUNS.mkdir(parents=True, exist_ok=True)
-    with whole_file(path) as part:
-        part.write_text(json.dumps(rows))
     return rows
 
 
@@ -130,16 +121,14 @@ def main() -> None:
     jobs = parser.parse_args().jobs
     tasks = []
     for dataset, many in ENTITIES.items():
-        try:
-            names = entities_of(dataset)
-        except MissingDataError as error:
-            print(f"without {dataset}: {error}")
-            continue
-        places = np.linspace(0, len(names) - 1, many).round().astype(int)
-        tasks += [(dataset, names[i]) for i in places]
-    rows = [
-        row for found in Parallel(jobs)(delayed(entity)(*task) for task in tasks) for row in found
-    ]
+        there = available([dataset])
+        places = np.linspace(0, len(there) - 1, many if there else 0).round().astype(int)
+        tasks += [there[i] for i in places]
+    tables = Parallel(jobs)(
+        delayed(once)(RUNS / f"{dataset}_{name}.json", partial(entity, dataset, name))
+        for dataset, name in tasks
+    )
+    rows = [row for found in tables for row in found]
     table = pd.DataFrame(rows)
     by = table.groupby(["stride", "epochs", "batch_size"])
     means = by.agg(

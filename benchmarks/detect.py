@@ -33,7 +33,7 @@ def run(labels: dict[str, object], dataset: str, entity: str, options: dict[str,
     """Fit on an entity, score its test split; `labels` go into the row as they are."""
     torch.set_num_threads(1)
     series = load(dataset, entity)
-    detector = MADCluster(**{"stride": 10, **options})
+    detector = MADCluster(**{"stride": 10, "batch_size": 128, **options})
     started = time.process_time()
     detector.fit(series.train)
     fitted = time.process_time()

@@ -19,9 +19,10 @@ import numpy as np
 import pandas as pd
 
 from madcluster import load
-from madcluster.data import MissingDataError, OutlierWarning, entities
+from madcluster.data import OutlierWarning
 from madcluster.detectors import Detector, Mahalanobis, PCAError
 from madcluster.service.drift import LEAST, DriftMonitor
+from madcluster.study.benchmark import available
 from madcluster.study.results import provenance, write_result
 
 DATASETS = "MSL", "SMAP", "SMD", "PSM_excerpt"
@@ -58,18 +59,12 @@ def measured(detector: Detector, train: np.ndarray) -> list[dict[str, object]]:
 def main() -> None:
     warnings.simplefilter("ignore", OutlierWarning)
     rows = []
-    for dataset in DATASETS:
-        try:
-            names = entities(dataset)
-        except MissingDataError as error:
-            print(f"without {dataset}: {error}")
-            continue
-        for name in names:
-            train = load(dataset, name).train
-            for detector in (PCAError(), Mahalanobis()):
-                about = {"dataset": dataset, "entity": name}
-                rows += [about | row for row in measured(detector, train)]
-        print(dataset, len(names), "entities", flush=True)
+    for dataset, name in available(DATASETS):
+        train = load(dataset, name).train
+        for detector in (PCAError(), Mahalanobis()):
+            about = {"dataset": dataset, "entity": name}
+            rows += [about | row for row in measured(detector, train)]
+        print(dataset, name, flush=True)
     table = pd.DataFrame(rows)
     share = table.groupby(["detector", "dataset", "block"])[["as_it_came", "shuffled", "moved"]]
     print(share.agg(["mean", "count"]).round(3).to_string())

@@ -31,9 +31,9 @@ that are done lie under _runs/promises.
 from __future__ import annotations
 
 import argparse
-import json
 import time
 import warnings
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -41,7 +41,7 @@ import pandas as pd
 import torch
 from joblib import Parallel, delayed
 
-from madcluster.data import MissingDataError, segments
+from madcluster.data import segments
 from madcluster.detectors import (
     Detector,
     KMeansAD,
@@ -51,10 +51,9 @@ from madcluster.detectors import (
     NearestNeighbor,
     PCAError,
 )
-from madcluster.files import whole_file
 from madcluster.service.alarms import find_alarms, threshold_of
-from madcluster.study.benchmark import cpu_settings, entities_of, series_of
-from madcluster.study.results import provenance, write_result
+from madcluster.study.benchmark import available, cpu_settings, series_of
+from madcluster.study.results import once, provenance, write_result
 
 RUNS = Path(__file__).parents[1] / "_runs" / "promises"
 DATASETS = "MSL", "SMAP", "SMD", "PSM_excerpt"
@@ -91,11 +90,7 @@ def seen(rule: str, scores: np.ndarray, stretches: np.ndarray, threshold: float)
 
 
 def entity(dataset: str, name: str) -> list[dict[str, object]]:
-    """One row per detector, rule and source of scores; from a file if it is there."""
-    path = RUNS / f"{dataset}_{name}.json"
-    if path.exists():
-        found: list[dict[str, object]] = json.loads(path.read_text())
-        return found
+    """One row per detector, rule and source of scores."""
     torch.set_num_threads(1)
     series = series_of(dataset, name)
     near = np.convolve(series.labels, np.ones(2 * MARGIN + 1), "same") > 0.5
@@ -145,9 +140,6 @@ def entity(dataset: str, name: str) -> list[dict[str, object]]:
                     }
                 )
                 about.pop("error", None)
-    RUNS.mkdir(parents=True, exist_ok=True)
-    with whole_file(path) as part:
-        part.write_text(json.dumps(rows))
     return rows
 
 
@@ -155,16 +147,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--jobs", type=int, default=2)
     arguments = parser.parse_args()
-    tasks = []
-    for dataset in DATASETS:
-        try:
-            tasks += [(dataset, name) for name in entities_of(dataset)]
-        except MissingDataError as error:
-            print(f"without {dataset}: {error}")
+    tasks = available(DATASETS)
     if not tasks:
         return
     tables = Parallel(arguments.jobs, return_as="generator")(
-        delayed(entity)(dataset, name) for dataset, name in tasks
+        delayed(once)(RUNS / f"{dataset}_{name}.json", partial(entity, dataset, name))
+        for dataset, name in tasks
     )
     rows = []
     for done, found in enumerate(tables, 1):

@@ -26,6 +26,7 @@ from madcluster.study.benchmark import (
     ForeignResultWarning,
     OtherCodeWarning,
     Run,
+    available,
     grid,
     run_all,
     run_of,
@@ -470,3 +471,10 @@ def test_numbers_of_numpy_in_settings_are_the_same_run():
 def test_a_run_that_cannot_work_is_refused_when_it_is_made(changes, message):
     with pytest.raises(ValueError, match=message):
         Run(**{"dataset": "synthetic", "entity": "plant-0", "embedder": "deepsvdd", **changes})
+
+
+def test_a_data_set_that_is_not_there_is_named(capsys, monkeypatch, tmp_path):
+    monkeypatch.setenv("MADCLUSTER_DATA", str(tmp_path))
+    found = available(["SMD", "synthetic"])
+    assert found == [("synthetic", f"plant-{i}") for i in range(4)]
+    assert "without SMD" in capsys.readouterr().out

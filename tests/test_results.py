@@ -11,6 +11,7 @@ from madcluster.study.results import (
     FOLDER,
     MissingResultError,
     commit,
+    once,
     provenance,
     read_result,
     write_result,
@@ -105,3 +106,18 @@ def test_a_repository_around_an_installed_package_does_not_name_it(package):
     assert commit(inner) == first
     (inner / "__init__.py").write_text("a = 2")
     assert commit(inner) != first
+
+
+def test_what_was_made_once_is_read(tmp_path):
+    made = []
+
+    def make():
+        made.append(1)
+        return [{"a": 1, "b": None}]
+
+    path = tmp_path / "runs" / "one.json"
+    assert once(path, make) == once(path, make) == [{"a": 1, "b": None}]
+    assert made == [1]
+    with pytest.raises(TypeError):
+        once(tmp_path / "two.json", lambda: {1, 2})
+    assert not (tmp_path / "two.json").exists()

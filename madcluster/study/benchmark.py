@@ -35,7 +35,7 @@ from joblib import Parallel, delayed, parallel_config
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 
 from madcluster.arguments import check_flag, check_one_of, check_seed, check_whole, plain
-from madcluster.data import Series, entities, load, synthetic, windows
+from madcluster.data import MissingDataError, Series, entities, load, synthetic, windows
 from madcluster.detectors import BASELINES, Detector
 from madcluster.detectors.madcluster import MADCluster
 from madcluster.files import whole_file
@@ -54,6 +54,7 @@ __all__ = [
     "OtherCodeWarning",
     "Protocol",
     "Run",
+    "available",
     "collect",
     "cpu_settings",
     "entities_of",
@@ -175,6 +176,17 @@ def entities_of(dataset: str, root: str | os.PathLike[str] | None = None) -> tup
     if dataset == "synthetic":
         return tuple(f"plant-{i}" for i in range(4))
     return tuple(entities(dataset, root))
+
+
+def available(datasets: Iterable[str]) -> list[tuple[str, str]]:
+    """Data set and entity of all that is there; a data set that is not is named in a printed line."""
+    found: list[tuple[str, str]] = []
+    for dataset in datasets:
+        try:
+            found += [(dataset, entity) for entity in entities_of(dataset)]
+        except MissingDataError as error:
+            print(f"without {dataset}: {error}")
+    return found
 
 
 def series_of(dataset: str, entity: str, root: str | os.PathLike[str] | None = None) -> Series:

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import json
 import os
 import platform
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from madcluster.files import whole_file
 
-__all__ = ["MissingResultError", "commit", "provenance", "read_result", "write_result"]
+__all__ = ["MissingResultError", "commit", "once", "provenance", "read_result", "write_result"]
 
 PACKAGE = Path(__file__).resolve().parents[1]
 _ABOVE = PACKAGE.parent
@@ -67,6 +69,19 @@ def read_result(name: str, *, folder: Path = FOLDER) -> pd.DataFrame:
             return pd.read_csv(path)
     there = ", ".join(sorted(p.name.split(".")[0] for p in folder.glob("*.csv*"))) or "none"
     raise MissingResultError(f"no table {name!r} under {folder}; there are: {there}")
+
+
+def once(path: Path, make: Callable[[], Any]) -> Any:
+    """What `make` gives, as JSON has it: from the file if it is there, else made and written to it.
+
+    So a study that was stopped goes on where it was. Remove the file where the code has changed.
+    """
+    if not path.exists():
+        made = make()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with whole_file(path) as part:
+            part.write_text(json.dumps(made))
+    return json.loads(path.read_text())
 
 
 def commit(folder: Path = PACKAGE) -> str:
