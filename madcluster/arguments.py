@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -16,6 +17,7 @@ __all__ = [
     "check_scores",
     "check_seed",
     "check_whole",
+    "outside",
     "plain",
 ]
 
@@ -132,3 +134,11 @@ def plain(value: Any) -> Any:
     if type(value) in (list, tuple):
         return type(value)(map(plain, value))
     return value
+
+
+def outside() -> int:
+    """The `stacklevel` by which a warning names the line that called the package, however deep."""
+    level, frame = 1, sys._getframe(1)
+    while frame.f_back and frame.f_globals["__name__"].partition(".")[0] == "madcluster":
+        level, frame = level + 1, frame.f_back
+    return level

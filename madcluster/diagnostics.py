@@ -18,6 +18,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from madcluster.arguments import outside
 from madcluster.loss import distance_mapping
 from madcluster.models.base import Embedder
 from madcluster.randomness import undisturbed
@@ -169,7 +170,7 @@ class Monitor:
             row["center_distance"] = now.center_distance
         return row
 
-    def warn(self, row: dict[str, float], *, stacklevel: int = 2) -> None:
+    def warn(self, row: dict[str, float]) -> None:
         """Say which number of a row has fallen out of its range, and what to try.
 
         Warns
@@ -196,5 +197,5 @@ class Monitor:
                 f"rank, but little is left to rank by: train for fewer epochs, lower lr, use "
                 f"outer_log=False, or take an encoder without bias",
                 CollapseWarning,
-                stacklevel=stacklevel,
+                stacklevel=outside(),
             )

@@ -17,7 +17,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from madcluster.arguments import check_number, check_seed, check_whole
+from madcluster.arguments import check_number, check_seed, check_whole, outside
 from madcluster.diagnostics import WINDOWS, Monitor
 from madcluster.models.base import NOTHING, Embedder, windows_of
 from madcluster.progress import progress
@@ -144,7 +144,7 @@ def split_tail(n: int, *, window: int, fraction: float, warn: bool = True) -> in
             warnings.warn(
                 f"train has {n} rows, less than two windows of {window}: no tail is kept for "
                 f"validation, and the best epoch is chosen by the training loss",
-                stacklevel=3,
+                stacklevel=outside(),
             )
         return n
     return n - min(max(window, round(fraction * n)), n - window)
@@ -373,5 +373,5 @@ def fit(
         model.load_state_dict(best_weights)
         model.eval()
         model.finish(ordered)
-    monitor.warn(history.epochs[history.best_epoch], stacklevel=3)
+    monitor.warn(history.epochs[history.best_epoch])
     return history

@@ -1,11 +1,12 @@
 """Wrong arguments are named, NumPy's numbers are numbers."""
 
 import math
+import warnings
 
 import numpy as np
 import pytest
 
-from madcluster import MADCluster
+from madcluster import MADCluster, diagnostics, evaluate, synthetic
 from madcluster.arguments import (
     check_flag,
     check_number,
@@ -15,6 +16,9 @@ from madcluster.arguments import (
     check_whole,
     plain,
 )
+from madcluster.data import OutlierWarning, Scaler
+from madcluster.detectors import PCAError
+from madcluster.diagnostics import CollapseWarning
 
 
 @pytest.mark.parametrize("value", [3, np.int64(3), np.uint8(3)])
@@ -147,3 +151,34 @@ def test_scores_are_finite_and_of_one_dimension():
             check_scores("scores", wrong)
     assert len(check_scores("scores", [], least=0)) == 0
     assert np.isnan(check_scores("scores", [np.nan, 1.0], finite=False)[0])
+
+
+PLANT = synthetic(n_train=600, n_test=500, n_channels=4, kinds=["spike"], per_kind=1, seed=0)
+NEVER = {"alarms_per_day": 1e6, "rows_per_day": 10}
+
+
+def glitch():
+    x = np.ones((300, 2))
+    x[7, 1] = 1e30
+    return x
+
+
+@pytest.mark.parametrize(
+    ("category", "call"),
+    [
+        (OutlierWarning, lambda: PCAError().fit(glitch())),
+        (OutlierWarning, lambda: Scaler().fit(glitch())),
+        (UserWarning, lambda: evaluate([0, 1, 0, 1], [0, 1, 0, 0])),
+        (UserWarning, lambda: PCAError().fit(np.eye(99)).calibrate("budget", **NEVER)),
+        (UserWarning, lambda: MADCluster(epochs=1, window=9).fit(np.eye(12))),
+        (CollapseWarning, lambda: MADCluster(epochs=1).fit(PLANT.train)),
+    ],
+)
+def test_a_warning_names_the_line_that_called_the_package(category, call, monkeypatch):
+    monkeypatch.setattr(diagnostics, "LEAST_RATIO", np.inf)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", category)
+        call()
+    found = [each for each in caught if each.category is category]
+    assert found
+    assert {each.filename for each in found} == {__file__}

@@ -13,7 +13,7 @@ import pandas as pd
 from numpy.lib.stride_tricks import sliding_window_view
 from scipy.sparse import issparse
 
-from madcluster.arguments import check_number, check_one_of
+from madcluster.arguments import check_number, check_one_of, outside
 
 __all__ = [
     "Event",
@@ -291,7 +291,7 @@ def without_glitches(x: np.ndarray) -> np.ndarray:
             f"channel {channel} is {values[row]:.3g} in row {row} of train, more than a millionfold "
             f"beyond nearly all other rows: it is cut to those",
             OutlierWarning,
-            stacklevel=3,
+            stacklevel=outside(),
         )
         x[:, channel] = values.clip(low[channel], high[channel])
     return x

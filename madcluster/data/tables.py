@@ -17,6 +17,7 @@ from typing import Any, Literal, NamedTuple, get_args
 import numpy as np
 import pandas as pd
 
+from madcluster.arguments import outside
 from madcluster.data.series import Series
 
 __all__ = [
@@ -580,7 +581,7 @@ def from_csv(
             f"{path}: {int(marks.sum())} of the {len(marks)} rows of the train split are labeled 1 in "
             f"column {label!r}, the first is row {row}; they are learned as normal: {remedy}",
             ContaminationWarning,
-            stacklevel=2,
+            stacklevel=outside(),
         )
     # each split by itself: no value of the test split may reach the train split
     train, filled = _filled(train, table.names, fill, path)

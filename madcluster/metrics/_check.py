@@ -7,6 +7,8 @@ import warnings
 import numpy as np
 from numpy.typing import ArrayLike
 
+from madcluster.arguments import outside
+
 __all__ = ["labels_and_predictions", "labels_and_scores", "positive_count"]
 
 
@@ -39,7 +41,7 @@ def labels_and_scores(y_true: ArrayLike, y_score: ArrayLike) -> tuple[np.ndarray
             f"y_score has only {distinct} distinct value{'s' * (distinct > 1)}: "
             "this looks like a prediction or a constant, not a score",
             UserWarning,
-            stacklevel=3,
+            stacklevel=outside(),
         )
     return labels, scores
 

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 from scipy.ndimage import grey_closing, grey_opening
 from scipy.stats import genpareto
 
-from madcluster.arguments import check_number, check_one_of, check_scores, check_whole
+from madcluster.arguments import check_number, check_one_of, check_scores, check_whole, outside
 from madcluster.data.series import segments
 
 __all__ = [
@@ -470,7 +470,7 @@ def budget_threshold(
     warnings.warn(
         f"the budget of {alarms_per_day:g} alarms a day does not bind: with at most {max_share:.3g} of "
         f"the rows in alarm there are {counts[most] / days:.3g} a day, at this threshold, and not more",
-        stacklevel=2,
+        stacklevel=outside(),
     )
     return float(candidates[most])
 

@@ -34,7 +34,7 @@ import torch
 from joblib import Parallel, delayed, parallel_config
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 
-from madcluster.arguments import check_flag, check_one_of, check_seed, check_whole, plain
+from madcluster.arguments import check_flag, check_one_of, check_seed, check_whole, outside, plain
 from madcluster.data import MissingDataError, Series, entities, load, synthetic, windows
 from madcluster.detectors import BASELINES, Detector
 from madcluster.detectors.madcluster import MADCluster
@@ -432,7 +432,7 @@ def _read(path: Path, run: Run) -> dict[str, Any] | None:
         warnings.warn(
             f"{path} is not used, the run is done again: {error}",
             ForeignResultWarning,
-            stacklevel=3,
+            stacklevel=outside(),
         )
         return None
     return record
@@ -580,7 +580,7 @@ def run_all(
             f"{others.total()} of {len(runs)} results in {folder} are kept that other code than "
             f"{source} has made: {by}. run_all(…, renew=True) does them again",
             OtherCodeWarning,
-            stacklevel=2,
+            stacklevel=outside(),
         )
     if todo:
         _work(list(todo.values()), folder, jobs, scheduler, root, report)
