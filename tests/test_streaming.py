@@ -257,6 +257,7 @@ WAYS = [
     {"aggregate": "last", "smooth": 4},
     {"aggregate": "mean"},
     {"aggregate": "mean", "smooth": 5},
+    {"score_stride": 4},
 ]
 
 
@@ -283,7 +284,11 @@ def in_pieces(detector, frame, missing, max_hold, max_step):
 @pytest.fixture(scope="module")
 def ways(series):
     options = {**QUICK, "window": 6, "stride": 5, "options": {"d": 4, "n_layers": 2}}
-    made = [MADCluster(**options, **WAYS[0]), *(Mahalanobis(window=6, **way) for way in WAYS[1:])]
+    network = 0, len(WAYS) - 1
+    made = [
+        MADCluster(**{**options, **way}) if i in network else Mahalanobis(window=6, **way)
+        for i, way in enumerate(WAYS)
+    ]
     return [detector.fit(series.train) for detector in made]
 
 
@@ -345,6 +350,8 @@ def test_the_batch_knows_gaps_as_the_stream_does(series, ways, way, gaps, number
     batch = ways[way].decision_function(frame, max_step=step)
     assert batch.index.equals(frame.index)
     np.testing.assert_allclose(found, batch, rtol=1e-4, atol=1e-5)
+    flagged = ways[way].predict(frame, max_step=step)
+    np.testing.assert_array_equal(flagged, (batch > ways[way].threshold_) | batch.isna())
     if not set(gaps) - {0}:
         np.testing.assert_array_equal(batch, ways[way].decision_function(frame))
     table = ways[way].alarms(frame, max_step=step)

@@ -101,6 +101,7 @@ class Detector(BaseEstimator):
 
     # an argument of ours, and nothing that scikit-learn's meta-estimators would pass on
     __metadata_request__decision_function: ClassVar[dict[str, str]] = {"max_step": UNUSED}
+    __metadata_request__predict: ClassVar[dict[str, str]] = {"max_step": UNUSED}
 
     # --- what a detector knows alone --------------------------------------------------------------
 
@@ -416,15 +417,17 @@ class Detector(BaseEstimator):
             raise NotFittedError(f"{type(self).__name__} is not fitted: call fit first")
 
     @overload
-    def predict(self, X: pd.DataFrame) -> pd.Series: ...
+    def predict(self, X: pd.DataFrame, *, max_step: MaxStep | None = ...) -> pd.Series: ...
     @overload
     def predict(  # type: ignore[overload-cannot-match]
-        self, X: ArrayLike
+        self, X: ArrayLike, *, max_step: MaxStep | None = ...
     ) -> np.ndarray: ...
-    def predict(self, X: Any) -> np.ndarray | pd.Series:
-        """1 where the score is above `threshold_` or is none (NaN), else 0; (m c) → (m,) int."""
-        rows = self.checked(X)
-        scores = self.as_fitted._score(rows)
+    def predict(self, X: Any, *, max_step: MaxStep | None = None) -> np.ndarray | pd.Series:
+        """1 where the score is above `threshold_` or is none (NaN), else 0; (m c) → (m,) int.
+
+        `max_step` is that of `decision_function`.
+        """
+        scores = np.asarray(self.decision_function(X, max_step=max_step))
         return _like(X, (~(scores <= self.threshold_)).astype(int), "anomaly")
 
     # --- in service -------------------------------------------------------------------------------
