@@ -91,6 +91,14 @@ def test_conventions(path, notebooks):
 
 # `make book` runs every notebook from book/, with its defaults; here all run from the root, the quick
 # ones from book/ too, so that these tests do not rest on a build
+@by_name
+def test_what_checks_the_text_is_not_on_the_page(notebooks, path):
+    for cell in notebooks[path].cells:
+        checks = re.search(r"^\s*(claim|glue)\(", cell.source, re.MULTILINE)
+        if cell.cell_type == "code" and checks:
+            assert "remove-cell" in cell.metadata.get("tags", []), cell.id
+
+
 CASES = [(path, ROOT) for path in NOTEBOOKS]
 CASES += [(path, path.parent) for path in NOTEBOOKS if path.name[:2] in ("01", "05", "10", "11")]
 
