@@ -30,6 +30,7 @@ import pandas as pd
 import torch
 from joblib import Parallel, delayed
 
+from madcluster.data.planted import planted
 from madcluster.detectors import MADCluster
 from madcluster.metrics import vus_score
 from madcluster.study.benchmark import available, series_of
@@ -53,33 +54,6 @@ SETTINGS = (  # stride, epochs, batch size
     (25, 20, 32),
     (50, 20, 32),
 )
-KINDS = {"spike": 3, "offset": 40, "frozen": 60, "noise": 60, "other time": 60}
-
-
-def planted(rows: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Rows (n c) with two anomalies of each kind, and their labels (n)."""
-    rows, labels = rows.copy(), np.zeros(len(rows), dtype=bool)
-    kinds = rng.permutation([*KINDS, *KINDS])
-    slot = len(rows) // len(kinds)
-    varies = np.flatnonzero(np.ptp(rows, axis=0) > 0)
-    spread = np.where(rows.std(0) > 0, rows.std(0), 1.0)
-    for i, kind in enumerate(kinds):
-        length = min(KINDS[str(kind)], slot // 2)
-        start = i * slot + int(rng.integers(0, slot - length))
-        at = slice(start, start + length)
-        for channel in rng.choice(varies, min(2, len(varies)), replace=False):
-            size = rng.choice([-1, 1]) * rng.uniform(1.5, 3) * spread[channel]
-            if kind in ("spike", "offset"):
-                rows[at, channel] += size * (2 if kind == "spike" else 1)
-            elif kind == "frozen":
-                rows[at, channel] = rows[start, channel]
-            elif kind == "noise":
-                rows[at, channel] += rng.normal(0, abs(size) / 2, length)
-            else:
-                other = int(rng.integers(0, len(rows) - length))
-                rows[at, channel] = rows[other : other + length, channel]
-        labels[at] = True
-    return rows, labels
 
 
 def entity(dataset: str, name: str) -> list[dict[str, object]]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from madcluster.contract import ContractError
 from madcluster.detectors.base import CheckpointError, Detector
+from madcluster.detectors.choice import Choice, choose
 from madcluster.detectors.contract import check_detector
 from madcluster.detectors.floors import (
     ConstantScore,
@@ -29,6 +30,7 @@ __all__ = [
     "BASELINES",
     "DETECTORS",
     "CheckpointError",
+    "Choice",
     "ConstantScore",
     "ContractError",
     "Detector",
@@ -45,6 +47,7 @@ __all__ = [
     "RandomScore",
     "SquaredDifference",
     "check_detector",
+    "choose",
 ]
 
 # with rows in the tables of the book; a deep detector that does not beat these on a series has not

@@ -1,0 +1,184 @@
+"""Which detector for these rows? Chosen without a label, by anomalies that one plants oneself."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Mapping
+from itertools import product
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from sklearn.base import clone
+
+from madcluster.arguments import check_seed, check_whole, outside
+from madcluster.data.planted import KINDS, planted
+from madcluster.data.series import checked_rows, names_of
+from madcluster.detectors.base import Detector
+from madcluster.detectors.floors import LargestDeviation, RandomScore
+from madcluster.detectors.gaussian import Mahalanobis
+from madcluster.detectors.linear import LinearAutoregression, PCAError
+from madcluster.detectors.neighbors import KMeansAD, NearestNeighbor
+from madcluster.metrics import vus_score
+
+__all__ = ["Choice", "candidates", "choose"]
+
+FLOOR = "random"  # the row of a random score
+PLANTS = 3  # of each kind
+EVENTS: dict[str, Any] = {"per_kind": 2, "sizes": (0.5, 2.0)}  # larger ones all candidates find
+LEAST = 100  # rows of a plant
+
+
+class Choice(NamedTuple):
+    """What `choose` found.
+
+    Attributes
+    ----------
+    name : str
+        Of the candidate.
+    detector : Detector
+        A copy of it, fitted to all rows.
+    evidence : DataFrame
+        A row per candidate, in their order, and one for a random score: VUS-PR on the planted events
+        of each kind, `mean` over kinds, `behind` the best and the `error` of that difference, `seconds`
+        that fit and scores took, and the `fault` of one that could not be tried.
+    """
+
+    name: str
+    detector: Detector
+    evidence: pd.DataFrame
+
+
+def candidates(seed: int = 0) -> dict[str, Detector]:
+    """What `choose` tries where it is not told: the cheapest first.
+
+    All scores are means over some rows: those of the network over its windows, the others over 20.
+    """
+    from madcluster.detectors.madcluster import MADCluster
+
+    return {
+        "largest_deviation": LargestDeviation(smooth=20),
+        "pca_error": PCAError(smooth=20),
+        "linear_autoregression": LinearAutoregression(smooth=20),
+        "mahalanobis": Mahalanobis(smooth=20),
+        "kmeans": KMeansAD(smooth=20, seed=seed),
+        "nearest_neighbor": NearestNeighbor(smooth=20),
+        "madcluster": MADCluster(seed=seed),
+    }
+
+
+def choose(
+    X: Any,
+    candidates: Mapping[str, Detector] | None = None,
+    *,
+    seed: int = 0,
+    most_rows: int = 10_000,
+) -> Choice:
+    """Fit the candidate that finds planted anomalies best, or one that costs less and is level with it.
+
+    Every candidate is fitted to the first three quarters of the rows. In copies of the last quarter
+    anomalies of known kinds are planted, one kind a copy, and the candidates are ranked by their VUS-PR
+    there, averaged over kinds. Taken is the first candidate that is no more than one standard error
+    behind the best, the error being that of their difference over kinds and copies. So the order of the
+    candidates matters: the cheapest first. In the end it is fitted to all rows.
+
+    The evidence is about these five kinds of anomaly, in rows like these. It says nothing about a fault
+    of another kind, and its values are not those that a real fault will have.
+
+    Parameters
+    ----------
+    X : (n c)
+        Normal rows, an array or a DataFrame.
+    candidates : mapping of name to Detector, optional
+        Not fitted; copies are. Those of `madcluster.detectors.choice.candidates` by default.
+    seed : int
+        Of the plants, and of the default candidates.
+    most_rows : int
+        No more than these, the last ones, are compared on; the fit in the end is to all.
+
+    Raises
+    ------
+    ValueError
+        If X is not a table of finite numbers or too short, an argument is of another kind, or no
+        candidate can be fitted.
+
+    Warns
+    -----
+    UserWarning
+        If the chosen one finds the planted events no better than a random score does.
+
+    Examples
+    --------
+    >>> from madcluster import synthetic
+    >>> from madcluster.detectors import Mahalanobis, PCAError, choose
+    >>> rows = synthetic(seed=0).train
+    >>> found = choose(rows, {"pca": PCAError(smooth=20), "gaussian": Mahalanobis(smooth=20)})
+    >>> found.name, found.detector.n_features_in_
+    ('gaussian', 8)
+    >>> found.evidence.index.tolist()
+    ['pca', 'gaussian', 'random']
+    """
+    seed, most_rows = check_seed(seed), check_whole("most_rows", most_rows, 4 * LEAST)
+    tried = dict(default(seed) if candidates is None else candidates)
+    if not tried or not all(isinstance(each, Detector) for each in tried.values()):
+        raise ValueError("candidates must be a mapping of names to detectors, and not empty")
+    if FLOOR in tried:
+        raise ValueError(f"candidates must not have the name {FLOOR!r}, that of the random score")
+    for each in tried.values():
+        each.check()
+    rows = checked_rows(X, "X", names_of(X))[-most_rows:]
+    if len(rows) < 4 * LEAST:
+        raise ValueError(f"X has {len(rows)} rows, at least {4 * LEAST} are needed to choose by")
+    cut = len(rows) * 3 // 4
+    plants = [
+        (kind, *planted(rows[cut:], np.random.default_rng([seed, i]), kinds=[kind], **EVENTS))
+        for kind, i in product(KINDS, range(PLANTS))
+    ]
+    found, faults, seconds = {}, {}, {}
+    for name, each in {**tried, FLOOR: RandomScore(seed=seed)}.items():
+        started = time.perf_counter()
+        try:
+            found[name] = _measured(clone(each), rows[:cut], plants)
+        except (ValueError, FloatingPointError) as error:
+            found[name], faults[name] = np.full(len(plants), np.nan), str(error)
+        seconds[name] = time.perf_counter() - started
+    scores = pd.DataFrame(found, index=[kind for kind, *_ in plants])  # plants by candidates
+    means = scores.mean()
+    if means.drop(FLOOR).isna().all():
+        raise ValueError(f"no candidate can be fitted: {faults}")
+    best = means.drop(FLOOR).idxmax()
+    behind = scores.rsub(scores[best], axis=0)
+    evidence = pd.DataFrame(
+        {
+            **scores.groupby(level=0, sort=False).mean().T,
+            "mean": means,
+            "behind": behind.mean(),
+            "error": behind.std() / len(plants) ** 0.5,
+            "seconds": seconds,
+            "fault": pd.Series(faults, dtype=object),
+        },
+    ).reindex(scores.columns)
+    level = evidence["behind"] <= evidence["error"]
+    chosen = next(name for name in tried if level[name])  # of the best, both are 0
+    if level[FLOOR]:
+        warnings.warn(
+            f"{chosen} finds the planted events no better than a random score does",
+            stacklevel=outside(),
+        )
+    return Choice(chosen, clone(tried[chosen]).fit(X), evidence)
+
+
+default = candidates  # the parameter of the same name hides it
+
+
+def _measured(
+    detector: Detector, rows: np.ndarray, plants: list[tuple[str, np.ndarray, np.ndarray]]
+) -> np.ndarray:
+    """VUS-PR on each plant of a detector that has learned the rows."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the fit to all rows will say it
+        detector.fit(rows)
+        return np.array(
+            [vus_score(labels, detector.decision_function(plant)).pr for _, plant, labels in plants]
+        )
