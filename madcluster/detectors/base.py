@@ -39,7 +39,7 @@ from madcluster.service.streams import MaxStep, Stream, pieces
 __all__ = ["CheckpointError", "Detector"]
 
 KIND, FORMAT = "madcluster.detector", 3  # of a file; another is refused
-BLOCK = 2**20  # numbers in the windows at work at a time
+BLOCK = 2**18  # numbers in the windows at work at a time: what stays in the cache
 BLOCKS = 5  # of the train split, left out in turn
 
 
