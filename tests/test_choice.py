@@ -98,8 +98,8 @@ def test_wrong_arguments_are_refused_before_anything_is_fitted(arguments, messag
 
 
 def test_too_few_rows_are_refused():
-    with pytest.raises(ValueError, match="399 rows, at least 400"):
-        choose(ROWS[:399], CHEAP)
+    with pytest.raises(ValueError, match="199 rows, at least 200"):
+        choose(ROWS[:199], CHEAP)
 
 
 def test_the_default_candidates_end_with_the_network_and_smooth_alike():

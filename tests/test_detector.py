@@ -88,6 +88,65 @@ def test_predict_flags_the_share_asked_for(series):
     assert detector.decision_scores_.shape == (600,)
 
 
+def dated(rows, start="2026-03-01"):
+    index = pd.date_range(start, periods=len(rows), freq="min", name="minute")
+    return pd.DataFrame(rows, index, columns=[f"sensor {i}" for i in range(rows.shape[1])])
+
+
+def test_it_says_what_it_was_fitted_on_and_when(series, tmp_path):
+    before = pd.Timestamp.now("UTC").floor("s")
+    detector = DETECTORS["pca_error"]().fit(dated(series.train))
+    detector.save(tmp_path / "model")
+    found = DETECTORS["pca_error"].load(tmp_path / "model")
+    words = "600 rows from 2026-03-01 00:00:00 to 2026-03-01 09:59:00"
+    assert found.fitted_on_ == detector.fitted_on_ == words
+    assert before <= pd.Timestamp(found.fitted_at_) <= pd.Timestamp.now("UTC")
+    assert DETECTORS["pca_error"]().fit(series.train).fitted_on_ == "600 rows"
+    odd = dated(series.train).set_axis(["\x1b[2J", *map(str, range(599))])
+    DETECTORS["pca_error"]().fit(odd).save(tmp_path / "odd")
+    assert DETECTORS["pca_error"].load(tmp_path / "odd").fitted_on_.isprintable()
+
+
+def test_a_threshold_can_come_from_later_rows(series, tmp_path):
+    later = dated(synthetic(700, 1, 4, seed=0, per_kind=0).train, "2026-04-01")
+    detector = DETECTORS["mahalanobis"]().fit(dated(series.train))
+    old = detector.threshold_
+    scores = detector.decision_function(later)
+    detector.calibrate("quantile", on=later, contamination=0.02)
+    assert detector.threshold_ == np.quantile(scores, 0.98) != old
+    np.testing.assert_array_equal(detector.calibration_scores_, scores)
+    assert "700 rows from 2026-04-01 00:00:00" in detector.calibrated_on_
+    detector.save(tmp_path / "model")
+    again = DETECTORS["mahalanobis"].load(tmp_path / "model")
+    assert again.calibrated_on_ == detector.calibrated_on_
+    assert again.threshold_ == detector.threshold_
+    # a fault that was left out is a gap, and what is short between two is left out too
+    normal = later.drop([*later.index[200:300], *later.index[305:310]])
+    minute = pd.Timedelta("1min")
+    detector.calibrate("quantile", on=normal, max_step=minute, contamination=0.02)
+    assert len(detector.calibration_scores_) == 700 - 100 - 10
+    parts = [detector.decision_function(later[a:b]) for a, b in ((0, 200), (310, 700))]
+    np.testing.assert_allclose(detector.calibration_scores_, np.concatenate(parts))
+    detector.calibrate("quantile", contamination=0.5)  # of the same scores
+    assert len(detector.calibration_scores_) == 590
+
+
+def test_a_calibration_that_fails_changes_nothing(series):
+    detector = DETECTORS["mahalanobis"]().fit(series.train)
+    before = detector.threshold_, detector.calibrated_on_, len(detector.calibration_scores_)
+    for arguments in (
+        {"on": series.test[:300], "contamination": 2},
+        {"on": series.test[:300, :3], "contamination": 0.1},
+        {"on": series.test[:3], "contamination": 0.1},
+        {"on": dated(series.test[:3]), "max_step": 1, "contamination": 0.1},
+        {"max_step": 1, "contamination": 0.1},
+    ):
+        with pytest.raises(ValueError, match=r"contamination|channels|rows|max_step|features"):
+            detector.calibrate("quantile", **arguments)
+        now = detector.threshold_, detector.calibrated_on_, len(detector.calibration_scores_)
+        assert now == before
+
+
 def test_a_row_without_a_score_is_no_normal_row(series, monkeypatch):
     detector = DETECTORS["pca_error"]().fit(series.train)
     scores = np.array([0.0, np.nan, np.inf, -np.inf, detector.threshold_])
@@ -230,6 +289,7 @@ DAMAGE = {
     "words for a terminal": lambda path: rewrite(
         path, lambda h, t: h.update(calibrated_on="\x1b[2J")
     ),
+    "no word on what it learned": lambda path: rewrite(path, lambda h, t: h.pop("fitted_on")),
     "a name for a terminal": lambda path: rewrite(path, lambda h, t: h.update(detector="\x1b[2J")),
     "another class": lambda path: rewrite(path, lambda h, t: h.update(detector="PCAError")),
     "no class": lambda path: rewrite(path, lambda h, t: h.pop("detector")),
@@ -354,7 +414,7 @@ def test_a_file_of_another_format_says_what_wrote_it(fitted, tmp_path, number):
     fitted.save(path)
     versions = {"madcluster": "7.0", "torch": "9.1"}
     rewrite(path, lambda h, t: h.update(format=number, versions=versions))
-    words = rf"format {number}, written with madcluster 7\.0, torch 9\.1; .* reads format 3$"
+    words = rf"format {number}, written with madcluster 7\.0, torch 9\.1; .* reads format 4$"
     with pytest.raises(CheckpointError, match=words):
         MADCluster.load(path)
 

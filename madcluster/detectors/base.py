@@ -6,6 +6,7 @@ import copy
 import math
 import os
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from functools import partial
 from itertools import pairwise
 from typing import Any, ClassVar, Self, overload
@@ -38,7 +39,7 @@ from madcluster.service.streams import MaxStep, Stream, pieces
 
 __all__ = ["CheckpointError", "Detector"]
 
-KIND, FORMAT = "madcluster.detector", 3  # of a file; another is refused
+KIND, FORMAT = "madcluster.detector", 4  # of a file; another is refused
 BLOCK = 2**18  # numbers in the windows at work at a time: what stays in the cache
 BLOCKS = 5  # of the train split, left out in turn
 
@@ -82,6 +83,10 @@ class Detector(BaseEstimator):
         Scores of normal rows that the detector has not learned, from which thresholds are chosen.
     calibrated_on_ : str
         Which rows these are, in words.
+    fitted_on_ : str
+        How many rows `fit` was given and, of a DataFrame, from where to where its index goes.
+    fitted_at_ : str
+        When, in UTC (ISO 8601).
     threshold_ : float
         The (1 − contamination) quantile of `calibration_scores_`, or what `calibrate` chose.
     labels_ : (n,)
@@ -94,6 +99,8 @@ class Detector(BaseEstimator):
     aggregate: Aggregate = "mean"
     smooth: Smooth = "off"
     contamination: float
+    calibration_scores_: np.ndarray
+    calibrated_on_: str
     _fitted: Self  # a copy with the parameters that were fitted; absent before
 
     # which of what is learned goes into a file as it is
@@ -227,6 +234,8 @@ class Detector(BaseEstimator):
         fresh.decision_scores_ = fresh._smoothed(fresh._scores(z, fresh._train_scores))
         fresh.calibration_scores_, fresh.calibrated_on_ = fresh._not_learned(rows)
         fresh.threshold_ = quantile_threshold(fresh.calibration_scores_, fresh.contamination)
+        fresh.fitted_on_ = _span(X, len(rows))
+        fresh.fitted_at_ = datetime.now(UTC).isoformat(timespec="seconds")
         self._adopt(fresh)
         return self
 
@@ -432,8 +441,12 @@ class Detector(BaseEstimator):
 
     # --- in service -------------------------------------------------------------------------------
 
-    def calibrate(self, rule: Rule, **arguments: Any) -> Self:
+    def calibrate(
+        self, rule: Rule, *, on: Any = None, max_step: MaxStep | None = None, **arguments: Any
+    ) -> Self:
         """Choose `threshold_` anew from `calibration_scores_`; no label is needed.
+
+        All or nothing, as `fit`.
 
         Parameters
         ----------
@@ -441,13 +454,21 @@ class Detector(BaseEstimator):
             A quantile (`contamination`), the score that a normal row exceeds with a `probability`, the
             lowest threshold within a budget of `alarms_per_day`, or the score that a block of rows
             exceeds with a `probability`; see `madcluster.service.alarms`.
+        on : (m c), optional
+            Later normal rows, whose scores become the `calibration_scores_`: a threshold ages before a
+            detector does. What is known to be no normal row must not be among them, and all else must
+            be: false alarms alone would be a sample of high scores.
+        max_step : number or Timedelta, optional
+            As for `decision_function`, for `on`: where rows were left out, there is a gap. Rows in
+            pieces of less than a window are left out too.
         **arguments
             Those of the rule.
 
         Raises
         ------
         ValueError
-            If the detector is not fitted, the rule is unknown, or an argument is out of its range.
+            If the detector is not fitted, the rule is unknown, or an argument is out of its range; for
+            rows that cannot be scored.
 
         Warns
         -----
@@ -455,7 +476,15 @@ class Detector(BaseEstimator):
             If a budget does not bind; see `madcluster.service.alarms.budget_threshold`.
         """
         self._check_fitted()
-        self.threshold_ = threshold_of(self.calibration_scores_, rule, **arguments)
+        scores, words = self.calibration_scores_, self.calibrated_on_
+        if on is not None:
+            scores = np.asarray(self.decision_function(on, max_step=max_step))
+            scores = scores[~np.isnan(scores)]
+            words = f"{_span(on, len(scores))}, which came later and were not learned"
+        elif max_step is not None:
+            raise ValueError("max_step is for rows that are given as on")
+        self.threshold_ = threshold_of(scores, rule, **arguments)
+        self.calibration_scores_, self.calibrated_on_ = scores, words
         return self
 
     def alarms(self, X: Any, *, max_step: MaxStep | None = None, **options: Any) -> pd.DataFrame:
@@ -522,7 +551,8 @@ class Detector(BaseEstimator):
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write arrays and plain JSON to one safetensors file, whole or not at all.
 
-        With them go the versions of the software, and the number and names of the channels.
+        With them go the versions of the software, the number and names of the channels, and on which
+        rows and when it was fitted and calibrated.
 
         Raises
         ------
@@ -542,7 +572,7 @@ class Detector(BaseEstimator):
             "n_features_in": self.n_features_in_,
             "channels": list(getattr(self, "feature_names_in_", ())),
             "threshold": self.threshold_,
-            "calibrated_on": self.calibrated_on_,
+            **{name: getattr(self, f"{name}_") for name in _WORDS},
         }
         for name in _SCORES:
             arrays[name.strip("_")] = getattr(self, name)
@@ -581,9 +611,10 @@ class Detector(BaseEstimator):
                     raise ValueError(f"{channels} do not name {n_channels} channels")
                 detector.feature_names_in_ = np.array([str(n) for n in channels], dtype=object)
             detector.threshold_ = float(about["threshold"])
-            detector.calibrated_on_ = about["calibrated_on"]
-            if not detector.calibrated_on_.isprintable():
-                raise ValueError(f"calibrated_on is {detector.calibrated_on_!r}")
+            for name in _WORDS:
+                if not (words := about[name]).isprintable():
+                    raise ValueError(f"{name} is {words!r}")
+                setattr(detector, f"{name}_", words)
             for name in _SCORES + _OF_CHANNELS:
                 setattr(detector, name, arrays.pop(name.strip("_")))
             scaler = _under("scaler.", arrays)
@@ -635,6 +666,7 @@ class Detector(BaseEstimator):
 
 _SCORES = "decision_scores_", "calibration_scores_"
 _OF_CHANNELS = "median_", "std_"
+_WORDS = "calibrated_on", "fitted_on", "fitted_at"
 
 
 def _under(prefix: str, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -649,6 +681,15 @@ def _is_fitted(attribute: str) -> bool:
 def _is_counted(X: Any) -> bool:
     """Whether the columns are 0, 1, 2 …, which pandas gives where nobody has named them."""
     return isinstance(X, pd.DataFrame) and list(X.columns) == list(range(X.shape[1]))
+
+
+def _span(X: Any, n: int) -> str:
+    """So many rows, and where the index of a DataFrame begins and ends unless it only counts them."""
+    if not isinstance(X, pd.DataFrame) or isinstance(X.index, pd.RangeIndex):
+        return f"{n} rows"
+    ends = (str(X.index[i]) for i in (0, -1))
+    first, last = (end if end.isprintable() else ascii(end) for end in ends)
+    return f"{n} rows from {first} to {last}"
 
 
 def _like(X: Any, values: np.ndarray, name: str) -> np.ndarray | pd.Series:

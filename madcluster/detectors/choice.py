@@ -27,7 +27,7 @@ __all__ = ["Choice", "candidates", "choose"]
 FLOOR = "random"  # the row of a random score
 PLANTS = 3  # of each kind
 EVENTS: dict[str, Any] = {"per_kind": 2, "sizes": (0.5, 2.0)}  # larger ones all candidates find
-LEAST = 100  # rows of a plant
+LEAST = 50  # rows of a plant
 
 
 class Choice(NamedTuple):
