@@ -18,7 +18,6 @@ import os
 import platform
 import shutil
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -27,12 +26,11 @@ from importlib.metadata import version
 from pathlib import Path
 
 import nbformat
-import papermill
 import torch
-from jupyter_client import AsyncKernelManager
 from papermill.exceptions import PapermillExecutionError
 
 from madcluster.files import whole_file
+from madcluster.notebooks import run_notebook
 from madcluster.study.claims import record
 from madcluster.study.results import commit
 
@@ -69,28 +67,6 @@ class Execution:
     fault: str = ""
     remarks: str = ""
     kept: bool = False
-
-
-def run(source: Path, target: Path, parameters: dict[str, object], *, cwd: Path) -> None:
-    """Execute a notebook, or raise what its cell raised.
-
-    Its kernel talks through files: two that start at once can be given the same TCP port.
-    """
-    with tempfile.TemporaryDirectory(prefix="kernel-") as folder:
-
-        class SocketFileKernelManager(AsyncKernelManager):
-            def __init__(self, *arguments: object, **keywords: object) -> None:
-                super().__init__(*arguments, transport="ipc", ip=f"{folder}/ipc", **keywords)
-
-        papermill.execute_notebook(
-            source,
-            target,
-            parameters,
-            cwd=cwd,
-            progress_bar=False,
-            log_output=False,
-            kernel_manager_class=SocketFileKernelManager,
-        )
 
 
 def in_words(seconds: float) -> str:
@@ -139,7 +115,7 @@ def execute(source: Path, target: Path, parameters: dict[str, object]) -> Execut
     done = Execution(source.name)
     started = time.perf_counter()
     try:
-        run(source, target, parameters, cwd=source.parent)
+        run_notebook(source, target, parameters, cwd=source.parent)
     except PapermillExecutionError as error:
         cell = " ".join(error.source.split())[:100]
         done.fault = f"cell {error.cell_index} ({cell} …): {error.ename}: {error.evalue}"

@@ -14,12 +14,12 @@ import nbformat
 import pandas as pd
 import pytest
 import yaml
-from execute import run
 from papermill.exceptions import PapermillExecutionError
 from plant import plant
 from sphinx_book_theme.header_buttons.launch import add_launch_buttons
 
 import madcluster
+from madcluster.notebooks import run_notebook as run
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "book").glob("*.ipynb"))

@@ -32,7 +32,14 @@ from madcluster.arguments import check_whole, plain
 from madcluster.data import Scaler
 from madcluster.data.series import ScalerKind, checked_rows, names_of, without_glitches
 from madcluster.service import checkpoints
-from madcluster.service.alarms import Rule, as_frame, find_alarms, quantile_threshold, threshold_of
+from madcluster.service.alarms import (
+    Alarm,
+    Rule,
+    as_frame,
+    find_alarms,
+    quantile_threshold,
+    threshold_of,
+)
 from madcluster.service.checkpoints import CheckpointError
 from madcluster.service.explanations import Method, contributions
 from madcluster.service.streams import MaxStep, Stream, pieces
@@ -487,7 +494,9 @@ class Detector(BaseEstimator):
         self.calibration_scores_, self.calibrated_on_ = scores, words
         return self
 
-    def alarms(self, X: Any, *, max_step: MaxStep | None = None, **options: Any) -> pd.DataFrame:
+    def alarms(
+        self, X: Any, *, max_step: MaxStep | None = None, reasons: int = 0, **options: Any
+    ) -> pd.DataFrame:
         """Alarms above `threshold_`, one row each.
 
         Parameters
@@ -495,17 +504,40 @@ class Detector(BaseEstimator):
         X : (m c)
         max_step : number or Timedelta, optional
             As for `decision_function`.
+        reasons : int
+            So many channels are named for each alarm, those that `explain` puts first.
         **options
             `release`, `min_length`, `join` and `cooldown` of `madcluster.service.alarms.find_alarms`.
 
         Returns
         -------
         Rows `start` … `stop` − 1, their number, and the row and value of the highest score; for a
-        DataFrame, `start`, `end` and `peak` are values of its index.
+        DataFrame, `start`, `end` and `peak` are values of its index. With `reasons` a column of that
+        name, text; for rows without a score it is empty.
         """
+        check_whole("reasons", reasons, 0)
         scores = self.decision_function(X, max_step=max_step)
         found = find_alarms(scores, self.threshold_, **options)
-        return as_frame(found, X.index if isinstance(X, pd.DataFrame) else None)
+        frame = as_frame(found, X.index if isinstance(X, pd.DataFrame) else None)
+        if reasons:
+            rows, names = self.checked(X), self.channels_
+            frame["reasons"] = pd.Series(
+                [
+                    ", ".join(names[i] for i in self._ranked(rows, alarm)[:reasons])
+                    if alarm.scored
+                    else ""
+                    for alarm in found
+                ],
+                dtype=object,
+            )
+        return frame
+
+    def _ranked(self, rows: np.ndarray, alarm: Alarm) -> np.ndarray:
+        """Channels by what they add to an alarm, the first the most; (m c) → (c,)."""
+        window = self.as_fitted.window
+        first = min(max(0, alarm.start - window), max(0, len(rows) - window))
+        part = rows[first : alarm.stop + window]  # and not all rows, once for each alarm
+        return np.argsort(-self.explain(part, alarm.start - first, alarm.stop - first))
 
     @overload
     def explain(

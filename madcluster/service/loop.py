@@ -13,7 +13,7 @@ from madcluster.service.alarms import AlarmEvent
 from madcluster.service.checkpoints import CheckpointError
 from madcluster.service.streams import Scores, Stream
 
-__all__ = ["serve"]
+__all__ = ["line_of", "serve"]
 
 STATE, EVENTS = "state", "alarms.jsonl"  # in the folder of a service
 
@@ -87,7 +87,7 @@ def serve(
             came = stream.seen + stream.dropped
             if came > done and stream.time is None:
                 raise ValueError("rows need times, by which those that come twice are known")
-            events.writelines(_line(event, stream.time) for event in stream.events)
+            events.writelines(line_of(event, stream.time) for event in stream.events)
             if came >= done + every or (rows is None and came > done):
                 save()
                 done = came
@@ -95,7 +95,7 @@ def serve(
     return stream
 
 
-def _line(event: AlarmEvent, time: Any) -> str:
+def line_of(event: AlarmEvent, time: Any) -> str:
     """An event as JSON; `reported` is the time of the row that came last, a score of NaN is null."""
     alarm = event.alarm
     about = {"event": event.kind, **alarm._asdict(), "score": alarm.score if alarm.scored else None}

@@ -1,0 +1,122 @@
+"""Notebooks executed as they are, with other parameters."""
+
+from __future__ import annotations
+
+import html
+import os
+import tempfile
+from collections.abc import Mapping
+from typing import Any
+
+from madcluster.files import whole_file
+
+__all__ = ["run_notebook", "write_page"]
+
+
+def run_notebook(
+    source: str | os.PathLike[str],
+    target: str | os.PathLike[str],
+    parameters: Mapping[str, Any],
+    *,
+    cwd: str | os.PathLike[str] | None = None,
+    progress: bool = False,
+) -> None:
+    """Execute a notebook by papermill, or raise what its cell raised.
+
+    Its kernel talks through files: two that start at once can be given the same TCP port.
+
+    Parameters
+    ----------
+    source, target : paths of notebooks
+    parameters : values of its cell tagged "parameters"
+    cwd : folder in which it runs, that of the process by default
+    progress : show a bar
+
+    Raises
+    ------
+    ImportError
+        Without papermill and ipykernel: ``pip install "madcluster[report]"``.
+    papermill.exceptions.PapermillExecutionError
+        If a cell raises.
+    """
+    try:
+        import papermill
+        from jupyter_client import AsyncKernelManager
+    except ImportError as error:
+        raise ImportError(f"{error}; {INSTALL}") from error
+
+    with tempfile.TemporaryDirectory(prefix="kernel-") as folder:
+
+        class SocketFileKernelManager(AsyncKernelManager):
+            def __init__(self, *arguments: object, **keywords: object) -> None:
+                super().__init__(*arguments, transport="ipc", ip=f"{folder}/ipc", **keywords)
+
+        papermill.execute_notebook(
+            source,
+            target,
+            dict(parameters),
+            cwd=cwd,
+            progress_bar=progress,
+            log_output=False,
+            kernel_manager_class=SocketFileKernelManager,
+        )
+
+
+INSTALL = 'a report needs more than the package: pip install "madcluster[report]"'
+
+
+def write_page(
+    notebook: str | os.PathLike[str], page: str | os.PathLike[str], *, title: str
+) -> None:
+    """Write an executed notebook as one HTML file without its code, whole or not at all.
+
+    It holds its figures, and asks no other host for anything.
+
+    Raises
+    ------
+    ImportError
+        Without nbconvert: ``pip install "madcluster[report]"``.
+    """
+    try:
+        from nbconvert import HTMLExporter
+    except ImportError as error:
+        raise ImportError(f"{error}; {INSTALL}") from error
+    # the template without a frame: the usual one asks other hosts for its scripts
+    exporter = HTMLExporter(
+        template_name="basic",
+        exclude_input=True,
+        exclude_input_prompt=True,
+        exclude_output_prompt=True,
+    )
+    body, _ = exporter.from_filename(str(notebook))
+    with whole_file(page) as part:
+        part.write_text(PAGE.format(title=html.escape(title), body=body), encoding="utf-8")
+
+
+PAGE = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{title}</title>
+<style>
+body {{ max-width: 52rem; margin: 2rem auto; padding: 0 1rem; color: #222; background: #fff; }}
+body {{ font: 16px/1.5 system-ui, sans-serif; }}
+h1, h2 {{ line-height: 1.2; }}
+img {{ max-width: 100%; height: auto; }}
+a.anchor-link {{ display: none; }}
+div.output_html, .jp-RenderedHTMLCommon, .jp-OutputArea-output {{ overflow-x: auto; }}
+table {{ border: none; border-collapse: collapse; font-size: .85rem; margin: 1rem 0; }}
+th, td {{ padding: .25rem .6rem; text-align: right; border: none; }}
+tr {{ border-bottom: 1px solid #ddd; }}
+pre, code {{ background: #f4f4f4; font-size: .85rem; }}
+pre {{ padding: .6rem; overflow-x: auto; }}
+</style>
+</head>
+<body>
+<main>
+{body}
+</main>
+</body>
+</html>
+"""

@@ -1,0 +1,127 @@
+"""The report on files as engineers have them: hourly or each quarter of an hour, gaps and faults."""
+
+import nbformat
+import numpy as np
+import pandas as pd
+import pytest
+from papermill.exceptions import PapermillExecutionError
+
+from madcluster.__main__ import REPORT, main
+from madcluster.detectors import Detector
+from madcluster.notebooks import run_notebook
+
+
+def machine(step, days, seed=0):
+    """Five sensors with a daily cycle, one that never moves, and a fault in the last third; labels."""
+    rng = np.random.default_rng(seed)
+    index = pd.date_range("2026-01-01", periods=int(days * pd.Timedelta("24h") / step), freq=step)
+    hours = (index - index[0]) / pd.Timedelta("1h")
+    cycle = np.sin(2 * np.pi * np.asarray(hours)[:, None] / 24 + np.arange(5))
+    noise = np.empty_like(cycle)
+    noise[0] = 0
+    for i, shock in enumerate(rng.normal(0, 0.1, cycle.shape)[1:], 1):
+        noise[i] = 0.6 * noise[i - 1] + shock
+    frame = pd.DataFrame(cycle + noise, index, columns=["load", "heat", "fan", "disk", "net"])
+    frame["spare"] = 7.0
+    labels = np.zeros(len(frame), dtype=int)
+    at = slice(len(frame) * 4 // 5, len(frame) * 4 // 5 + 12)
+    frame.iloc[at, 1] += 3
+    labels[at] = 1
+    return frame.rename_axis("time"), labels
+
+
+def reported(tmp_path, frame, **parameters):
+    """What the report says, as text, and the alarms that it wrote."""
+    frame.to_csv(tmp_path / "machine.csv")
+    options = {"FILES": str(tmp_path / "machine.csv"), "TIME": "time", "OUT": str(tmp_path / "out")}
+    run_notebook(REPORT, tmp_path / "report.ipynb", options | parameters)
+    outputs = [
+        output
+        for cell in nbformat.read(tmp_path / "report.ipynb", as_version=4).cells
+        for output in cell.get("outputs", [])
+    ]
+    text = "\n".join(
+        str(output.get("data", {}).get("text/markdown") or output.get("data", {}).get("text/html"))
+        for output in outputs
+    )
+    return text, pd.read_csv(tmp_path / "out" / "alarms.csv", parse_dates=["start", "end"])
+
+
+@pytest.mark.parametrize(("step", "days"), [("1h", 80), ("15min", 30)])
+def test_a_machine_with_a_daily_cycle(tmp_path, step, days):
+    step = pd.Timedelta(step)
+    frame, labels = machine(step, days)
+    frame["fault"] = labels
+    gap = frame.index[len(frame) * 2 // 3 :][: pd.Timedelta("8h") // step]
+    parameters = {"LABEL": "fault", "DETECTOR": "mahalanobis", "MIN_LENGTH": 1, "JOIN": 2}
+    text, alarms = reported(tmp_path, frame.drop(gap), **parameters)
+    assert "1; no window of a score reaches across one" in text
+    assert "names 1 faults; **1 were caught**" in text
+    assert "never moved in the normal part: spare" in text
+    assert "No change was found" in text
+    fault = frame.index[labels == 1]
+    hit = alarms[(alarms["start"] <= fault[-1]) & (alarms["end"] >= fault[0])]
+    assert hit["reasons"].str.startswith("heat").all()
+    # a budget that does not bind is no reason for one alarm without an end
+    others = alarms.drop(hit.index)
+    assert others["rows"].sum() < 0.1 * len(frame) / 2
+    assert len(others) < 2 * days / 2
+    detector = Detector.load(tmp_path / "out" / "detector.safetensors")
+    assert detector.channels_ == tuple(frame.columns.drop("fault"))
+    assert (
+        f"to {frame.drop(gap).index[round(0.5 * len(frame.drop(gap))) - 1]}" in detector.fitted_on_
+    )
+
+
+def test_several_files_a_time_to_train_until_and_words_among_the_numbers(tmp_path):
+    frame, _ = machine(pd.Timedelta("15min"), 20)
+    text = frame.astype(object)
+    text.iloc[50, 2] = "BAD"
+    for name, part in (("a", text.iloc[:900]), ("b", text.iloc[900:])):
+        part.to_csv(tmp_path / f"machine_{name}.csv")
+    parameters = {
+        "FILES": str(tmp_path / "machine_*.csv"),
+        "READING": {"na_values": ["BAD"]},
+        "FILL": "ffill",
+        "TRAIN": "2026-01-13",
+        "DETECTOR": "pca_error",
+    }
+    said, _ = reported(tmp_path, frame, **parameters)
+    assert "2 files" in said
+    assert "1,152 rows, to 2026-01-12 23:45:00" in said
+    assert "1 of 11,520" in said
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"DETECTOR": "pca"}, "DETECTOR must be one of"),
+        ({"TIME": ""}, "give TIME, or ROWS_PER_DAY"),
+        ({"TRAIN": "2031-01-01"}, "leaves 480 of 480 rows as normal"),
+        ({"FILL": "zero"}, "fill must be"),
+        ({"ALARMS_PER_DAY": -1}, "ALARMS_PER_DAY must not be negative"),
+    ],
+)
+def test_a_wrong_parameter_is_named(tmp_path, parameters, message):
+    frame, _ = machine(pd.Timedelta("1h"), 20)
+    with pytest.raises(PapermillExecutionError, match=message):
+        reported(tmp_path, frame, **parameters)
+
+
+def test_one_command_from_a_file_to_a_page(tmp_path, capsys):
+    frame, labels = machine(pd.Timedelta("1h"), 40)
+    frame.assign(fault=labels).to_csv(tmp_path / "machine <1>.csv")
+    command = ["report", str(tmp_path / "machine <1>.csv"), "--time", "time", "--label", "fault"]
+    assert main([*command, "--detector", "mahalanobis", "--out", str(tmp_path / "out")]) == 0
+    names = {path.name for path in (tmp_path / "out").iterdir()}
+    assert names == {"report.html", "detector.safetensors", "alarms.csv"}
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "<title>Report on machine &lt;1&gt;.csv</title>" in page
+    assert page.count("data:image/png") == 3
+    assert "import numpy" not in page  # no code
+    assert "http" not in page  # and nothing from elsewhere
+    frame.assign(load="x").to_csv(tmp_path / "text.csv")
+    command[1] = str(tmp_path / "text.csv")
+    assert main([*command[:4], "--out", str(tmp_path / "other")]) == 2
+    assert "row 2, column 'load' holds 'x'" in capsys.readouterr().err
+    assert not (tmp_path / "other").exists()
