@@ -36,6 +36,8 @@ def test_a_file_is_split_and_labeled(write):
     assert series.test[:, 0].tolist() == [3.0, 3.5, 4.0, 4.5]
     assert series.labels.tolist() == [False, False, True, True]
     assert series.time.tolist() == [6, 7, 8, 9]
+    assert series.train_time.tolist() == [0, 1, 2, 3, 4, 5]
+    assert series.test_frame.loc[8].to_dict() == {"a": 4.0, "b": -8.0}
 
 
 @pytest.mark.parametrize("separator", [",", ";", "\t", "|"])
@@ -53,6 +55,7 @@ def test_two_files_dates_quotes_and_a_byte_order_mark(write):
     series = from_csv(train, test=test, time="t", name="mine")
     assert (series.name, series.train.shape, series.test.shape) == ("mine", (5, 1), (5, 1))
     assert str(series.time[1].date()) == "2026-01-02"
+    assert series.train_frame.index.equals(series.time)
     assert not series.labels.any()
 
 

@@ -3,6 +3,7 @@
 import warnings
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
@@ -48,6 +49,24 @@ def test_series_holds_read_only_rows():
     assert "50.00% anomalous in 1 segments" in repr(series)
 
 
+def test_frames_name_the_channels_and_the_times():
+    days = pd.date_range("2026-03-01", periods=9)
+    names = ("flow", "level")
+    series = make(np.arange(10.0).reshape(5, 2), channels=names, time=days[5:], train_time=days[:5])
+    assert tuple(series.train_frame) == tuple(series.test_frame) == names
+    assert series.train_frame.loc["2026-03-02"].tolist() == [2.0, 3.0]
+    assert series.train_frame.index.equals(days[:5])
+    assert series.test_frame.index.equals(days[5:])
+    assert np.shares_memory(series.train_frame.to_numpy(), series.train)
+    frame = series.train_frame.copy()
+    frame.iloc[0, 0] = 7
+    assert series.train[0, 0] == 0
+    plain = make(train=np.zeros((5, 2), dtype=np.float32))
+    assert plain.train_frame.index.tolist() == [0, 1, 2, 3, 4]
+    assert plain.train_frame.columns.tolist() == ["0", "1"]
+    assert (plain.train_frame.dtypes == np.float32).all()
+
+
 def with_value(shape, value):
     x = np.zeros(shape)
     x[3, 1] = value
@@ -68,7 +87,8 @@ def with_value(shape, value):
         ({"labels": [0, 1]}, r"labels have shape \(2,\), the test split has 4 rows"),
         ({"labels": [0, 1, 2, 0]}, "labels must be 0 or 1, row 2 is 2"),
         ({"labels": [0, 1, np.nan, 0]}, "labels must be 0 or 1, row 2 is nan"),
-        ({"time": [1, 2]}, "2 time stamps for 4 rows"),
+        ({"time": [1, 2]}, "test has 2 time stamps for 4 rows"),
+        ({"train_time": [1, 2]}, "train has 2 time stamps for 5 rows"),
         ({"events": (Event("spike", 3, 5),)}, "does not fit 4 rows"),
         ({"events": (Event("spike", 2, 2),)}, "does not fit 4 rows"),
         ({"events": (Event("spike", 1, 2, (2,)),)}, "and 2 channels"),

@@ -11,6 +11,7 @@ import pytest
 
 from madcluster import MADCluster, from_csv, synthetic
 from madcluster.data import ContaminationWarning
+from madcluster.detectors import PCAError
 from madcluster.service.alarms import OnlineAlarms
 from madcluster.service.loop import serve
 
@@ -242,6 +243,24 @@ def test_every_row_of_the_table_has_a_test():
     table = text.split("## What happens when")[1].split("## ")[0]
     rows = re.findall(r"^\| (.+?) \| .+ \|$", table, re.MULTILINE)[2:]
     assert rows == list(ROWS)
+
+
+def test_frames_of_a_series_keep_channels_and_times(frames, tmp_path):
+    stamps = pd.date_range("2026-03-01", periods=len(frames[1]), freq="min")
+    frames[1].assign(minute=stamps).to_csv(tmp_path / "x.csv", index=False)
+    series = from_csv(tmp_path / "x.csv", time="minute")
+    detector = PCAError().fit(series.train_frame)
+    np.testing.assert_allclose(
+        detector.decision_function(series.test_frame),
+        PCAError().fit(series.train).decision_function(series.test),
+    )
+    alarms = detector.alarms(series.test_frame)
+    assert len(alarms)
+    assert alarms["start"].isin(series.time).all()
+    later = series.test_frame
+    for changed in (later[sorted(later)[::-1]], later.rename(columns={"pump": "fan"})):
+        with pytest.raises(ValueError, match=r"feature names should match|same order"):
+            detector.decision_function(changed)
 
 
 @pytest.mark.parametrize("row", ROWS)

@@ -296,6 +296,7 @@ def _psm(dataset: str, folder: Path, fill: Literal["ffill", "interpolate"] | Non
         raise ValueError(f"{folder / 'test_label.csv'} does not have the time stamps of test.csv")
     if list(train.columns) != list(test.columns):
         raise ValueError(f"{folder}: train.csv and test.csv have different columns")
+    before: pd.Index = train.index
     index: pd.Index = test.index
     return Series(
         dataset,
@@ -305,4 +306,5 @@ def _psm(dataset: str, folder: Path, fill: Literal["ffill", "interpolate"] | Non
         tuple(train.columns),
         time=index,
         filled=filled,
+        train_time=before,
     )

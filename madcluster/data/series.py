@@ -169,12 +169,23 @@ class Series:
     time : (m,), optional time stamps of the test split.
     filled : int
         Missing values that a reader was asked to fill.
+    train_time : (n,), optional time stamps of the train split.
 
     Raises
     ------
     ValueError
-        For NaN, infinities, empty splits, unequal channels, and labels or events that do not fit,
-        naming the series, split, row and channel.
+        For NaN, infinities, empty splits, unequal channels, and labels, events or time stamps that do
+        not fit, naming the series, split, row and channel.
+
+    Examples
+    --------
+    >>> normal, later = np.zeros((3, 2)), np.ones((2, 2))
+    >>> days = pd.date_range("2026-03-01", periods=2)
+    >>> series = Series("plant", normal, later, [0, 1], ("flow", "level"), time=days)
+    >>> series.test_frame
+                flow  level
+    2026-03-01   1.0    1.0
+    2026-03-02   1.0    1.0
     """
 
     name: str
@@ -185,6 +196,7 @@ class Series:
     events: tuple[Event, ...] = ()
     time: pd.Index | None = None
     filled: int = 0
+    train_time: pd.Index | None = None
 
     def __post_init__(self) -> None:
         channels = tuple(str(c) for c in self.channels) or None
@@ -202,11 +214,14 @@ class Series:
             raise ValueError(
                 f"{self.name}: labels must be 0 or 1, row {wrong[0]} is {labels[wrong[0]]}"
             )
-        if self.time is not None and len(self.time) != len(test):
-            raise ValueError(f"{self.name}: {len(self.time)} time stamps for {len(test)} rows")
+        for split, stamps, rows in (("train", self.train_time, train), ("test", self.time, test)):
+            if stamps is not None and len(stamps) != len(rows):
+                raise ValueError(
+                    f"{self.name}: {split} has {len(stamps)} time stamps for {len(rows)} rows"
+                )
         for event in self.events:
-            rows = 0 <= event.start < event.stop <= len(test)
-            if not rows or not all(0 <= c < len(channels) for c in event.channels):
+            inside = 0 <= event.start < event.stop <= len(test)
+            if not inside or not all(0 <= c < len(channels) for c in event.channels):
                 raise ValueError(
                     f"{self.name}: {event} does not fit {len(test)} rows and {len(channels)} channels"
                 )
@@ -226,6 +241,26 @@ class Series:
     def n_channels(self) -> int:
         """Channels of a row."""
         return len(self.channels)
+
+    @property
+    def train_frame(self) -> pd.DataFrame:
+        """The train split with the names of its channels, and its time stamps as the index; (n c).
+
+        A detector that was fitted on it refuses channels of other names or in another order. It holds
+        the rows of the series themselves: what is to be changed is a copy of it.
+        """
+        return self._frame(self.train, self.train_time)
+
+    @property
+    def test_frame(self) -> pd.DataFrame:
+        """The test split with the names of its channels, and its time stamps as the index; (m c).
+
+        Without time stamps the rows are counted from 0. See `train_frame`.
+        """
+        return self._frame(self.test, self.time)
+
+    def _frame(self, rows: np.ndarray, stamps: pd.Index | None) -> pd.DataFrame:
+        return pd.DataFrame(rows, columns=[*self.channels], index=stamps, copy=False)
 
     @property
     def anomaly_ratio(self) -> float:

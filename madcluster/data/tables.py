@@ -513,6 +513,10 @@ def from_csv(
         `separator`, `decimal`, `encoding`, `time_format` and `na_values`; see
         `madcluster.data.tables.read_table`.
 
+    Returns
+    -------
+    The series; `time` and `train_time` hold its time stamps, so its frames are indexed by them.
+
     Raises
     ------
     ValueError
@@ -551,7 +555,7 @@ def from_csv(
         values.flags.writeable = False
         return table._replace(names=names, rows=values), index, marks
 
-    table, index, marks = read(path)
+    table, before, marks = read(path)
     if test is not None:
         later, index, marks_later = read(Path(test))
         train, rows = table.rows, later.rows
@@ -570,7 +574,7 @@ def from_csv(
             raise ValueError(f"{path} has {n} rows, too few to split at {train_fraction}")
         train, rows = table.rows[:cut], table.rows[cut:]
         marks, marks_later = marks[:cut], marks[cut:]
-        index = None if index is None else index[cut:]
+        before, index = (None, None) if before is None else (before[:cut], before[cut:])
         remedy = "give normal rows in a file of their own, and this one as test"
         largest = np.floor(1000 * np.argmax(marks) / n) / 1000
         if largest * n >= 1:
@@ -594,6 +598,7 @@ def from_csv(
         tuple(table.names),
         time=index,
         filled=filled + more,
+        train_time=before,
     )
 
 
