@@ -1,5 +1,6 @@
 """Tables of one's own: read as meant, or refused with file, row and column."""
 
+import gzip
 import random
 import warnings
 from pathlib import Path
@@ -166,6 +167,33 @@ BAD = {
     "unknown fill, nothing to fill": ("a,b\n1,2\n3,4\n", {"fill": "mean"}, "fill must be 'ffill'"),
     "no time at all": ("t,a\n1,0\nnoon,0\n", {"time": "t"}, "row 3, column 't' holds 'noon'"),
     "bytes": (b"a,b\n1,\xff\xfe\n", {}, "is not UTF-8 text: byte 6 .* choose its encoding"),
+    "UTF-16 without its mark": (
+        "a,b\n1,2\n".encode("utf-16-le"),
+        {"encoding": "utf-16"},
+        "is not utf-16 text: .*; choose its encoding",
+    ),
+    "beyond float32": (
+        "a,b\n1,2\n3,-1e39\n",
+        {"fill": "ffill"},
+        "row 3, column 'b' holds '-1e39', beyond what float32 holds; change its unit, or name it",
+    ),
+    "error of a spreadsheet": (
+        "a,b\n1,2\n3,#N/A\n",
+        {"fill": "ffill"},
+        r"row 3, column 'b' holds '#N/A', .* mend it there, or .* na_values=\['#N/A'\]",
+    ),
+    "error of a spreadsheet in the label": (
+        "a,y\n1,0\n3,#REF!\n",
+        {"label": "y"},
+        "row 3, column 'y' holds '#REF!', .*mend it there$",
+    ),
+    "thousands and a point": (
+        'a,b\n"1,234.5",2\n',
+        {},
+        "row 2, column 'a' holds '1,234.5', .*parts thousands is not read: write",
+    ),
+    "millions": ('a,b\n"1,234,567",2\n', {}, "parts thousands is not read: write"),
+    "thousands beside points": ('a,b\n"1,234",2\n987.5,2\n', {}, "parts thousands is not read"),
     "open quote": ('a,b\n1,"2\n', {}, "cannot be read"),
     "one row": ("a,b\n1,2\n", {}, "has 1 rows, too few to split"),
     "long separator": ("a,b\n1,2\n", {"separator": "::"}, "separator must be one character"),
@@ -240,10 +268,12 @@ BAD = {
 }
 
 
+@pytest.mark.parametrize("packed", [False, True])
 @pytest.mark.parametrize("case", BAD)
-def test_bad_tables_are_refused(write, tmp_path, case):
+def test_bad_tables_are_refused(write, tmp_path, case, packed):
     content, arguments, message = BAD[case]
-    path = write(content)
+    content = content if isinstance(content, bytes) else content.encode()
+    path = write(gzip.compress(content) if packed else content)
     with pytest.raises(ValueError, match=message):
         from_csv(path, **arguments)
     assert list(tmp_path.iterdir()) == [path]
@@ -271,6 +301,8 @@ def test_hints_are_followed_to_a_right_reading(write):
         ("p, bar;q\n1,5;2\n2,5;3\n", {"decimal": ","}, [[1.5, 2], [2.5, 3]]),
         ('a,b\n"1,5",2\n2,3\n', {"decimal": ",", "separator": ","}, [[1.5, 2], [2, 3]]),
         ("a;b\n-999,50;1\n2;3\n", {"decimal": ",", "na_values": ["-999,5"]}, [[np.nan, 1], [2, 3]]),
+        ("a,b\n1,2\n#N/A,3\n", {"na_values": ["#N/A"]}, [[1, 2], [np.nan, 3]]),
+        ("a,b\n1,2\n1e39,3\n", {"na_values": ["1e39"]}, [[1, 2], [np.nan, 3]]),
         ("\ufeffa;b\n1;2\n".encode(), {"encoding": "utf-8"}, [[1, 2]]),
         ("a;b\n1;2\n".encode("utf-16"), {"encoding": "utf-16"}, [[1, 2]]),
         (",a\n7,1\n9,2\n", {"time": ""}, [[1], [2]]),
@@ -284,8 +316,8 @@ def test_hints_are_followed_to_a_right_reading(write):
 
 
 def test_labeled_anomalies_in_the_train_split_are_named(write):
-    text = "a,y\n" + "".join(f"{i},{int(i in (7, 8, 15))}\n" for i in range(20))
-    blank = text.replace("\n3,0\n", "\n\n3,0\n")
+    text = "a,y\n" + "".join(f"{i % 17},{int(i in (7, 8, 15))}\n" for i in range(20))
+    blank = text.replace("\n3,0\n", "\n\n3,0\n", 1)
     for content, row in ((text, 9), (blank, 10)):
         with pytest.warns(
             ContaminationWarning,
@@ -315,6 +347,8 @@ def test_the_quick_way_and_the_strict_way_read_the_same(write, monkeypatch):
         "x",
         "inf",
         "1e999",
+        "1e39",
+        "#N/A",
         "1,5",
         "True",
         "-999",
@@ -340,7 +374,8 @@ def test_the_quick_way_and_the_strict_way_read_the_same(write, monkeypatch):
             width = max(1, c + (rng.choice([-1, 1]) if rng.random() < 0.03 else 0))
             cells = [rng.choice(odd if rng.random() < share else plain) for _ in range(width)]
             rows.append(",".join(cells))
-        path = write(end.join(rows) + rng.choice([end, ""]))
+        content, packed = (end.join(rows) + rng.choice([end, ""])).encode(), turn % 3 == 0
+        path = write(gzip.compress(content, 1) if packed else content)
         options = rng.choice([{}, {"missing": True}, {"missing": True, "na_values": ["-999"]}])
         found = []
         for way in (quick, lambda *_: None):
@@ -353,7 +388,7 @@ def test_the_quick_way_and_the_strict_way_read_the_same(write, monkeypatch):
             assert found[0] == found[1]
         else:
             pd.testing.assert_frame_equal(*found)
-            how = tables._Reading(None, None, True, None, ".", "utf-8", frozenset())
+            how = tables._Reading(None, None, True, None, ".", "utf-8", frozenset(), packed)
             was_quick = quick(path, how) is not None
             taken += was_quick and turn % 2
             unquoted += was_quick and not turn % 2
@@ -363,12 +398,22 @@ def test_the_quick_way_and_the_strict_way_read_the_same(write, monkeypatch):
 @pytest.mark.skipif(
     not Path("/proc/self/status").exists(), reason="the peak of a process is asked of Linux"
 )
-@pytest.mark.parametrize("kind", ["numbers", "missing", "quotes"])
+@pytest.mark.parametrize("kind", ["numbers", "missing", "quotes", "gzip", "parquet"])
 def test_a_file_is_read_in_about_the_memory_of_pandas(write, tmp_path, kind):
     """Each in a process of its own; `benchmarks/tables.py` measures, and this leaves a margin."""
     tables = script("tables")
-    file = tables.written(tmp_path, 150_000, 20, kind)
+    file = own = tables.written(tmp_path, 150_000, 20, kind)
     small = write("a\n1\n2\n", "small.csv")
-    pandas, ours = (tables.case(how, small, file, kind, 1)[1] for how in ("pandas", "from_csv"))
+    if kind == "gzip":  # measured against the text that it holds
+        own = write(gzip.compress(file.read_bytes(), 1), "table.csv.gz")
+    elif kind == "parquet":
+        pytest.importorskip("pyarrow")
+        own = tmp_path / "table.parquet"
+        pd.read_csv(file).to_parquet(own)
+    pandas = tables.case("pandas", small, file, kind, 1)[1]
+    if kind == "parquet":
+        small = tmp_path / "small.parquet"
+        pd.DataFrame({"a": [1, 2]}).to_parquet(small)
+    ours = tables.case("from_csv", small, own, kind, 1)[1]
     assert pandas > 20, "MiB: the file does not dominate"
     assert ours < 1.7 * pandas

@@ -4,6 +4,7 @@
 What was found so stands as `@example`, or by name in the tests of the reader.
 """
 
+import gzip
 import hashlib
 import io
 import json
@@ -14,6 +15,7 @@ import warnings
 import zipfile
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
@@ -126,6 +128,9 @@ columns = st.sampled_from([None, "a", "time", "", "\x00"])
     st.one_of(
         table.map(lambda text: text.encode("utf-8", "surrogatepass")),
         changes.map(lambda steps: changed(CSV, steps)),
+        changes.map(lambda steps: changed(GZIP, steps)),
+        changes.map(lambda steps: gzip.compress(changed(CSV, steps))),
+        changes.map(lambda steps: changed(PARQUET, steps)),
         st.binary(max_size=200),
     ),
     columns,
@@ -157,6 +162,8 @@ def test_from_csv(tmp_path, content, time, label, fill, reading):
 
 
 CSV = b"time,a,b\n" + b"".join(b"2026-01-01 00:%02d,%d,%d.5\n" % (i, i % 2, i) for i in range(12))
+GZIP = gzip.compress(CSV)
+PARQUET = pd.read_csv(io.BytesIO(CSV), index_col="time", parse_dates=True).to_parquet()
 
 
 @fuzzed

@@ -1,14 +1,17 @@
 """Tables of sensors: read strictly, with errors that name file, row and column.
 
-Rows are counted as in an editor: the header is row 1.
+Rows of text are counted as in an editor: the header is row 1. Those of parquet, which has no header
+among its rows, are counted as in pandas: the first is row 0.
 """
 
 from __future__ import annotations
 
 import csv
+import io
 import itertools
 import os
 import re
+import reprlib
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -18,6 +21,7 @@ import numpy as np
 import pandas as pd
 
 from madcluster.arguments import outside
+from madcluster.data.formats import kind_of, opened, parquet_table
 from madcluster.data.series import Series
 
 __all__ = [
@@ -36,6 +40,8 @@ UNNAMED = r"(Unnamed: \d+)?"  # the second is what pandas calls a column without
 CELLS = 1 << 20  # that are read at a time
 BYTES = 1 << 20  # that are looked at together
 POINT_AND_COMMA = {ord("."): ",", ord(","): "."}
+MOST = float(np.finfo(np.float32).max)  # no sensor reads more
+UTF8 = "utf-8-sig"
 
 
 class ContaminationWarning(UserWarning):
@@ -61,6 +67,8 @@ class _Reading(NamedTuple):
     decimal: str
     encoding: str
     absent: frozenset[str]  # words for a missing value, in lower case
+    packed: bool = False  # by gzip
+    time_format: str | None = None
 
     @property
     def sentinels(self) -> list[float]:
@@ -89,10 +97,10 @@ def _quick(path: Path, how: _Reading) -> _Table | None:
 
     What is unusual is for `_strict`, which names the cell that is wrong, and takes many times as long:
     quotes around a separator or in a cell, empty lines, ragged rows, names that repeat or are none,
-    text, no finite number.
+    text, no finite number, one beyond float32.
     """
     try:
-        with path.open("rb") as file:
+        with opened(path, how.packed) as file:
             first = file.readline()
             header = first.decode(how.encoding).rstrip("\r\n").removeprefix("\ufeff")
             separator = how.separator_of(header, path)
@@ -134,6 +142,7 @@ def _quick(path: Path, how: _Reading) -> _Table | None:
                 path,
                 sep=separator,
                 encoding=how.encoding,
+                compression="gzip" if how.packed else None,  # whatever its name says
                 decimal=how.decimal,
                 header=0,
                 names=names,
@@ -152,7 +161,7 @@ def _quick(path: Path, how: _Reading) -> _Table | None:
                     part = values[row : row + len(chunk)]
                     part[:] = chunk.to_numpy()
                     part[np.isin(part, how.sentinels)] = np.nan
-                    if not (np.isfinite(part) | (how.missing & np.isnan(part))).all():
+                    if not (_usable(part) | (how.missing & np.isnan(part))).all():
                         return None
                     row += len(chunk)
     except (OSError, LookupError, ValueError, pd.errors.ParserWarning):
@@ -199,19 +208,24 @@ def _fault(names: list[str], path: Path, time: str | None) -> str | None:
     return None
 
 
-def _lines(path: Path, encoding: str) -> list[str]:
+def _usable(values: np.ndarray) -> np.ndarray:
+    """Where there is a number that float32 can hold."""
+    return (values >= -MOST) & (values <= MOST)
+
+
+def _lines(path: Path, encoding: str, packed: bool) -> list[str]:
     """The lines of a text file with their ends."""
-    if not path.is_file():
-        raise FileNotFoundError(f"no table at {path}")
     try:
-        text = path.read_text(encoding=encoding)
+        with opened(path, packed) as file, io.TextIOWrapper(file, encoding=encoding) as words:
+            text = words.read()
     except LookupError as error:
         raise ValueError(f"encoding {encoding!r} is unknown") from error
-    except UnicodeDecodeError as error:
-        name = "UTF-8" if encoding == "utf-8-sig" else encoding
-        raise ValueError(
-            f"{path} is not {name} text: byte {error.start} cannot be read; choose its encoding"
-        ) from error
+    except UnicodeError as error:
+        name = "UTF-8" if encoding == UTF8 else encoding
+        where = str(error)  # such as a byte order mark that is missing
+        if isinstance(error, UnicodeDecodeError):
+            where = f"byte {error.start} cannot be read"
+        raise ValueError(f"{path} is not {name} text: {where}; choose its encoding") from error
     if not text.strip():
         raise ValueError(f"{path} is empty")
     return text.removeprefix("\ufeff").splitlines(keepends=True)
@@ -219,7 +233,7 @@ def _lines(path: Path, encoding: str) -> list[str]:
 
 def _strict(path: Path, how: _Reading) -> _Table:
     """A file whose rows all have the width of its header, or an error that says where it goes wrong."""
-    lines = _lines(path, how.encoding)
+    lines = _lines(path, how.encoding, how.packed)
     separator = how.separator_of(lines[0], path)
     if len(separator) != 1:
         raise ValueError(f"separator must be one character, got {separator!r}")
@@ -269,38 +283,51 @@ def _strict(path: Path, how: _Reading) -> _Table:
     return _Table(sensors, np.concatenate(parts), times, numbers)
 
 
+MISSES = "a missing value, not a finite number"
+FILL_IT = "; choose fill='ffill' or 'interpolate'"
+BEYOND = "beyond what float32 holds"
+NAME_IT = "; change its unit, or name it in na_values if it stands for a missing value"
+
+
 def _numeric(cells: pd.Series, path: Path, numbers: Sequence[int], how: _Reading) -> np.ndarray:
     """A column as float64; missing cells become NaN where they are allowed."""
     # with a decimal comma, a point could only part thousands: it is left to be refused
     text = cells if how.decimal == "." else cells.str.translate(POINT_AND_COMMA)
     values = pd.to_numeric(text, errors="coerce").to_numpy(dtype=np.float64, copy=True)
     gone = np.isin(values, how.sentinels)
-    odd = np.flatnonzero(gone | ~np.isfinite(values))
+    odd = np.flatnonzero(gone | ~_usable(values))
     known = gone[odd] | cells.iloc[odd].str.strip().str.lower().isin(how.absent).to_numpy(
         dtype=bool
     )
-    values[odd] = np.nan
     bad = odd if not how.missing else odd[~known]
     if len(bad):
         row = int(bad[0])
         cell = cells.iloc[row]
-        what, hint = repr(cell), ""
+        what, hint = f"{cell!r}, not a finite number", ""
         if known[odd == row].any():
-            what = "a missing value"
+            what = MISSES
             if cells.name != how.label:  # nobody can fill in what an expert says
-                hint = "; choose fill='ffill' or 'interpolate'"
+                hint = FILL_IT
+        elif np.isfinite(values[row]):
+            what, hint = f"{cell!r}, {BEYOND}", NAME_IT
+        elif re.fullmatch(r"\s*#[\w/]+[!?]?\s*", cell):
+            hint = "; it is an error of a spreadsheet: mend it there"
+            if cells.name != how.label:
+                hint += f", or take it as missing by na_values=[{cell.strip()!r}] and fill"
         elif how.decimal == "," and "." in cell:
             hint = "; with decimal=',' a number has no point"
+        elif re.fullmatch(r"\s*[+-]?\d{1,3}(,\d{3})+(\.\d*)?\s*", cell) and (
+            re.search(r",.*[,.]", cell) or cells.str.contains(".", regex=False).any()
+        ):
+            hint = "; a comma that parts thousands is not read: write the file without"
         elif re.fullmatch(r"\s*[+-]?[1-9]\d{0,2},\d{3}\s*", cell):
             hint = (
                 "; choose decimal=',' if its comma begins decimals, but not if it parts thousands"
             )
         elif how.decimal == "." and re.fullmatch(r"\s*[+-]?\d+,\d+\s*", cell):
             hint = "; choose decimal=','"
-        raise ValueError(
-            f"{path}: row {numbers[row]}, column {cells.name!r} holds {what}, not a finite "
-            f"number{hint}"
-        )
+        raise ValueError(f"{path}: row {numbers[row]}, column {cells.name!r} holds {what}{hint}")
+    values[odd] = np.nan
     return values
 
 
@@ -337,7 +364,9 @@ def _time_index(
     decimal: str,
 ) -> pd.Index:
     """Time stamps, as numbers or as dates; increasing, each once."""
-    if time_format is not None:
+    if not pd.api.types.is_string_dtype(cells):
+        values, kind = cells, "a number or a date"  # parquet says which
+    elif time_format is not None:
         values, kind = _dates(cells, path, numbers, time_format), f"of the form {time_format!r}"
     else:
         text = cells if decimal == "." else cells.str.translate(POINT_AND_COMMA)
@@ -354,7 +383,8 @@ def _time_index(
     if no_time.any():
         row = int(np.argmax(no_time.to_numpy()))
         raise ValueError(
-            f"{path}: row {numbers[row]}, column {cells.name!r} holds {cells.iloc[row]!r}, not {kind}"
+            f"{path}: row {numbers[row]}, column {cells.name!r} holds {str(cells.iloc[row])!r}, not "
+            f"{kind}"
         )
     index = pd.Index(values, name=str(cells.name))
     for fault, wrong in (
@@ -364,10 +394,117 @@ def _time_index(
         if wrong.any():
             row = int(np.argmax(wrong))
             raise ValueError(
-                f"{path}: row {numbers[row]}, column {cells.name!r} {fault}: {cells.iloc[row]!r}; "
-                f"where a clock is set back, stamps need their time zone"
+                f"{path}: row {numbers[row]}, column {cells.name!r} {fault}: "
+                f"{str(cells.iloc[row])!r}; where a clock is set back, stamps need their time zone"
             )
     return index
+
+
+def _parquet(path: Path, how: _Reading) -> _Table:
+    """A parquet file, column by column, with the checks of text.
+
+    What pandas wrote as the index of a frame is no sensor: it is `time`, or it is refused, but for one
+    without a name that only counts.
+    """
+    for option, value, usual in (
+        ("separator", how.separator, None),
+        ("decimal", how.decimal, "."),
+        ("encoding", how.encoding, UTF8),
+    ):
+        if value != usual:
+            raise ValueError(f"{option} is for text, and {path} is parquet: leave it out")
+    with parquet_table(path) as table:
+        names, n = table.names, table.n_rows
+        counted = table.ranges.get(how.time) if how.time is not None else None
+        for name in (*table.levels, *filter(None, table.ranges)):
+            if name != how.time:
+                raise ValueError(
+                    f"{path}: the index {name!r} of the frame is no sensor; say time={name!r} if it "
+                    f"holds the time stamps, or leave it out by to_parquet(index=False)"
+                )
+        if fault := _fault(names if counted is None else [*names, str(how.time)], path, how.time):
+            raise ValueError(fault)
+        if not names:
+            raise ValueError(f"{path} has no column")
+        if not n:
+            raise ValueError(f"{path} has columns and no rows")
+        sensors = [name for name in names if name != how.time]
+        values, stamps = np.empty((n, len(sensors))), []
+        for place, row, array in table.parts():
+            name = names[place]
+            if name == how.time:
+                stamps.append(_stamps(array, path, row, how))
+            else:
+                found = _values(array, name, path, row, how)
+                values[row : row + len(found), sensors.index(name)] = found
+    times = None
+    if counted is not None:
+        times = pd.Series(np.asarray(counted), name=how.time)
+    elif stamps:
+        times = pd.concat(stamps, ignore_index=True).rename(how.time)
+    if (
+        how.time_format is not None
+        and times is not None
+        and not pd.api.types.is_string_dtype(times)
+    ):
+        raise ValueError(
+            f"time_format is for time stamps that are text, and column {how.time!r} of {path} holds "
+            f"{times.dtype}: leave it out"
+        )
+    return _Table(sensors, values, times, range(n))
+
+
+def _values(column: Any, name: str, path: Path, first: int, how: _Reading) -> np.ndarray:
+    """A part of a column of parquet, from row `first` on, as float64; missing values become NaN."""
+    from pyarrow import float64, types
+
+    kind, where = column.type, f"column {name!r} holds"
+    numeric = types.is_integer(kind) or types.is_floating(kind) or types.is_decimal(kind)
+    if not numeric and not types.is_boolean(kind) and column.null_count < len(column):
+        row = int(np.argmax(column.is_valid().to_numpy(zero_copy_only=False)))
+        cell = column[row].as_py()
+        shown = reprlib.repr(cell) if isinstance(cell, str) else str(cell)[:40]
+        hint = f"; say time={name!r} if it is the time" if types.is_temporal(kind) else ""
+        raise ValueError(
+            f"{path}: row {first + row}, {where} {shown} of type {kind}, not a finite number{hint}"
+        )
+    if column.null_count == len(column):
+        values = np.full(len(column), np.nan)
+    else:
+        values = column.cast(float64(), safe=False).to_numpy(zero_copy_only=False)
+    gone = np.isin(values, how.sentinels) | np.isnan(values)
+    bad = ~(gone | _usable(values)) | (gone & (not how.missing))
+    if bad.any():
+        row = int(np.argmax(bad))
+        what, hint = f"{values[row]}, not a finite number", ""
+        if gone[row]:
+            what, hint = MISSES, "" if name == how.label else FILL_IT
+        elif np.isfinite(values[row]):
+            what, hint = f"{values[row]}, {BEYOND}", NAME_IT
+        raise ValueError(f"{path}: row {first + row}, {where} {what}{hint}")
+    return np.where(gone, np.nan, values)
+
+
+def _stamps(column: Any, path: Path, first: int, how: _Reading) -> pd.Series:
+    """Time stamps of parquet, from row `first` on: dates, numbers, or text."""
+    from pyarrow import float64, timestamp, types
+
+    kind = column.type
+    if types.is_dictionary(kind):
+        column = column.dictionary_decode()
+        kind = column.type
+    if types.is_string(kind) or types.is_large_string(kind):
+        return pd.Series(column.fill_null("").to_pylist(), dtype=str)
+    if types.is_date(kind):
+        column = column.cast(timestamp("ms"))
+    elif types.is_decimal(kind):
+        column = column.cast(float64(), safe=False)
+    elif not (types.is_timestamp(kind) or types.is_integer(kind) or types.is_floating(kind)):
+        raise ValueError(
+            f"{path}: row {first}, column {how.time!r} holds {column[0].as_py()} of type {kind}, "
+            f"neither a number nor a date; write it as one of them"
+        )
+    return column.to_pandas()
 
 
 def read_table(
@@ -378,7 +515,7 @@ def read_table(
     missing: bool = False,
     separator: str | None = None,
     decimal: Literal[".", ","] = ".",
-    encoding: str = "utf-8-sig",
+    encoding: str = UTF8,
     time_format: str | None = None,
     na_values: Sequence[str] = (),
 ) -> pd.DataFrame:
@@ -386,7 +523,10 @@ def read_table(
 
     Parameters
     ----------
-    path : text file
+    path : text, also packed by gzip, or parquet
+        Told by its first bytes, whatever its name. Parquet needs pyarrow; its columns hold numbers or
+        booleans, which are 0 and 1. The index of a frame that pandas wrote there can be `time`, and is
+        refused as a sensor; one without a name that only counts is left out.
     time : name of the column of time stamps, numbers or ISO 8601 dates, "" for a column without a
         name; where their offsets from UTC differ, as with summer time, the index is in UTC
     label : name of a column that must hold 0 or 1
@@ -398,11 +538,20 @@ def read_table(
     na_values : further words for a missing value, such as "BAD"; one that is a number, such as
         "-999", stands for every way to write it
 
+    For parquet, `separator`, `decimal` and `encoding` are refused, and so is `time_format`, but for
+    time stamps that are text. Of `na_values` those that are numbers count: no cell can hold another.
+
     Raises
     ------
+    FileNotFoundError
+        If there is no such file.
+    ImportError
+        For parquet, if pyarrow is not installed.
     ValueError
-        Naming file, row and column, for text in a number column, infinities, missing values, ragged
-        rows, names that repeat or are none, and time stamps that repeat or go back.
+        Naming file, row and column, for text in a number column, infinities, numbers beyond float32,
+        missing values, ragged rows, names that repeat or are none, and time stamps that repeat or go
+        back. Rows of text are counted from 1, which is the header, those of parquet from 0. Naming the
+        file and what it is, for one of another kind, such as a workbook, and for one that is damaged.
     """
     table, index = _read(
         Path(path), time, label, missing, separator, decimal, encoding, time_format, na_values
@@ -417,7 +566,7 @@ def _read(
     missing: bool = False,
     separator: str | None = None,
     decimal: str = ".",
-    encoding: str = "utf-8-sig",
+    encoding: str = UTF8,
     time_format: str | None = None,
     na_values: Sequence[str] = (),
 ) -> tuple[_Table, pd.Index | None]:
@@ -427,8 +576,11 @@ def _read(
     if isinstance(na_values, str) or not all(isinstance(word, str) for word in na_values):
         raise ValueError(f"na_values must be a list of words, got {na_values!r}")
     absent = MISSING | {word.strip().lower() for word in na_values}
-    how = _Reading(time, label, missing, separator, decimal, encoding, absent)
-    table = _quick(path, how) or _strict(path, how)
+    kind = kind_of(path, encoding)
+    how = _Reading(
+        time, label, missing, separator, decimal, encoding, absent, kind == "gzip", time_format
+    )
+    table = _parquet(path, how) if kind == "parquet" else _quick(path, how) or _strict(path, how)
     _check_labels(table, label, path)
     if table.stamps is None:
         return table, None
@@ -502,13 +654,14 @@ def from_csv(
     Parameters
     ----------
     path : the whole series, or its train split if `test` is given
+        Text, also packed by gzip, or parquet, which needs pyarrow.
     test : a second file with the same columns
     time : name of the column of time stamps; "" for a column without a name, such as the index of a
         frame that pandas wrote. Any other column without a name is refused: it is no sensor
     label : name of the column of labels, 0 or 1; without it no row counts as anomalous
     train_fraction : share of the rows, from the start, that are taken as normal
     fill : how to fill missing values, in each split by itself; None refuses them
-    name : of the series; the file's by default
+    name : of the series; the file's by default, without its ending
     **reading
         `separator`, `decimal`, `encoding`, `time_format` and `na_values`; see
         `madcluster.data.tables.read_table`.
@@ -519,6 +672,10 @@ def from_csv(
 
     Raises
     ------
+    FileNotFoundError
+        If there is no such file.
+    ImportError
+        For parquet, if pyarrow is not installed.
     ValueError
         Naming file, row and column of what is wrong.
 
@@ -591,7 +748,7 @@ def from_csv(
     train, filled = _filled(train, table.names, fill, path)
     rows, more = _filled(rows, table.names, fill, Path(test or path))
     return Series(
-        name or path.stem,
+        name or Path(path.stem if path.suffix.lower() == ".gz" else path).stem,
         train,
         rows,
         marks_later,
