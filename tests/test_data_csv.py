@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from scripts import script
 
 from madcluster import from_csv
-from madcluster.data import ContaminationWarning, tables
+from madcluster.data import ClockWarning, ContaminationWarning, tables
 from madcluster.data.tables import read_table
 
 GOOD = "time,a,b,fault\n" + "".join(f"{i},{i / 2},{-i},{int(i >= 8)}\n" for i in range(10))
@@ -335,6 +335,67 @@ def test_labeled_anomalies_in_the_train_split_are_named(write):
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # what the warning proposes ends it
         assert from_csv(path, label="y", train_fraction=0.35).labels.sum() == 3
+
+
+def told(path, **options):
+    """The warnings of clocks."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        from_csv(path, **options)
+    assert all(w.category is ClockWarning and w.filename == __file__ for w in caught)
+    return [str(w.message) for w in caught]
+
+
+@pytest.mark.parametrize("step", [1, 60, 0.1, 1 / 3, 1e-4])
+@pytest.mark.parametrize("start", [0, 1.7e9])
+def test_a_column_that_counts_is_named_where_no_time_is_given(write, start, step):
+    rows = [(start + step * i, i % 3) for i in range(30)]
+    path = write("t,a\n" + "".join(f"{t!r},{a}\n" for t, a in rows))
+    (message,) = told(path)
+    assert "plant.csv: column 't' goes up by the same step" in message
+    assert message.endswith("say time='t', or leave it out of the file")
+    assert told(path, time="t") == []
+    uneven = [(t + step * (i == 20) / 2, a) for i, (t, a) in enumerate(rows)]
+    assert told(write("t,a\n" + "".join(f"{t!r},{a}\n" for t, a in uneven))) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "is_one"),
+    [
+        ("time", True),
+        ("Timestamp", True),
+        ("DATE", True),
+        ("epoch_ms", True),
+        ("Unix time", True),
+        ("timestamp_(min)", True),
+        ("time [s]", True),
+        ("cycle time", False),
+        ("time to failure", False),
+        ("timer", False),
+        ("update", False),
+        ("tempo", False),
+    ],
+)
+def test_a_column_with_the_name_of_a_clock_is_named(write, name, is_one):
+    values = [i * i for i in range(12)]  # no even steps, as where rows are missing
+    path = write(f"{name},a\n" + "".join(f"{v},{v % 5}\n" for v in values))
+    assert [f"column {name!r} has the name of a clock" in m for m in told(path)] == [True] * is_one
+
+
+def test_what_is_no_clock_is_not_called_one(write):
+    def table(column, n=12, name="t"):
+        return write(f"{name},a\n" + "".join(f"{column(i)},{i % 3}\n" for i in range(n)))
+
+    assert told(table(lambda i: 5)) == []
+    assert told(table(lambda i: 5, name="time")) == []
+    assert told(table(lambda i: i, n=9)) == []
+    assert told(table(lambda i: -i)) == []
+    assert told(table(lambda i: i // 2)) == []
+    assert told(table(lambda i: i % 11)) == []
+    assert told(table(lambda i: "" if i == 11 else i), fill="ffill") == []
+    assert len(told(table(lambda i: i, n=10))) == 1
+    y = write("a,y\n" + "".join(f"{i % 4},{int(i > 10)}\n" for i in range(12)))
+    assert told(y, label="y") == []
 
 
 def test_the_quick_way_and_the_strict_way_read_the_same(write, monkeypatch):

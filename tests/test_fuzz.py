@@ -21,7 +21,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from madcluster import MADCluster, from_csv, load, synthetic
-from madcluster.data import ContaminationWarning, benchmarks
+from madcluster.data import ClockWarning, ContaminationWarning, benchmarks
 from madcluster.data.fetch import ArchiveError, _nasa_arrays
 from madcluster.service.checkpoints import CheckpointError
 from madcluster.service.streams import Stream
@@ -152,6 +152,7 @@ def test_from_csv(tmp_path, content, time, label, fill, reading):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         warnings.simplefilter("ignore", ContaminationWarning)
+        warnings.simplefilter("ignore", ClockWarning)
         series = tried(
             lambda: from_csv(path, time=time, label=label, fill=fill, **reading), ValueError
         )

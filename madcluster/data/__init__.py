@@ -4,12 +4,13 @@ from madcluster.data.benchmarks import DATASETS, MissingDataError, data_root, en
 from madcluster.data.fetch import ArchiveError, fetch
 from madcluster.data.series import Event, OutlierWarning, Scaler, Series, segments, windows
 from madcluster.data.synthetic import KINDS, synthetic
-from madcluster.data.tables import ContaminationWarning, from_csv
+from madcluster.data.tables import ClockWarning, ContaminationWarning, from_csv
 
 __all__ = [
     "DATASETS",
     "KINDS",
     "ArchiveError",
+    "ClockWarning",
     "ContaminationWarning",
     "Event",
     "MissingDataError",

@@ -25,6 +25,7 @@ from madcluster.data.formats import kind_of, opened, parquet_table
 from madcluster.data.series import Series
 
 __all__ = [
+    "ClockWarning",
     "ContaminationWarning",
     "Fill",
     "check_fill",
@@ -42,6 +43,16 @@ BYTES = 1 << 20  # that are looked at together
 POINT_AND_COMMA = {ord("."): ",", ord(","): "."}
 MOST = float(np.finfo(np.float32).max)  # no sensor reads more
 UTF8 = "utf-8-sig"
+FEW = 10  # rows, of which fewer do not say whether a column is a clock
+UNEVEN = 1e-3  # of its step, that a clock may be off by
+CLOCK = (  # "time", "Unix time", "epoch_ms" or "timestamp (min)", but not "cycle time"
+    r"((unix|utc|local)[ _-]?)?(date|time|date[ _-]?time|time[ _-]?stamp|epoch)"
+    r"([ _-]?(utc|local|s|sec|seconds?|ms|us|ns|min|minutes?|h|hours?))?([ _-]?[(\[].*[)\]])?"
+)
+
+
+class ClockWarning(UserWarning):
+    """A column that goes up as a clock or an index does, or has the name of one, became a sensor."""
 
 
 class ContaminationWarning(UserWarning):
@@ -681,6 +692,10 @@ def from_csv(
 
     Warns
     -----
+    ClockWarning
+        If `time` is not given and a column of at least 10 rows goes up by the same step from each row
+        to the next, as an index or seconds since 1970 do, or has a name such as "timestamp" or "date":
+        it would be a sensor.
     ContaminationWarning
         If rows of the train split are labeled 1, with their number, the first of them, and a remedy:
         a detector would learn them as normal.
@@ -713,6 +728,14 @@ def from_csv(
         return table._replace(names=names, rows=values), index, marks
 
     table, before, marks = read(path)
+    if time is None:
+        for column, reason in _clocks(table):
+            warnings.warn(
+                f"{path}: column {column!r} {reason}, and is taken as a sensor: say time={column!r}, "
+                f"or leave it out of the file",
+                ClockWarning,
+                stacklevel=outside(),
+            )
     if test is not None:
         later, index, marks_later = read(Path(test))
         train, rows = table.rows, later.rows
@@ -757,6 +780,25 @@ def from_csv(
         filled=filled + more,
         train_time=before,
     )
+
+
+def _clocks(table: _Table) -> Iterator[tuple[str, str]]:
+    """Columns that are a clock or an index, and how that is seen; of few rows nothing can be said."""
+    if len(table.rows) < FEW:
+        return
+    for name, column in zip(table.names, table.rows.T, strict=True):
+        if _even(column[:FEW]) and _even(column):
+            yield name, "goes up by the same step from row to row, as a clock or an index does"
+        elif re.fullmatch(CLOCK, name, re.IGNORECASE) and (column != column[0]).any():
+            yield name, "has the name of a clock"
+
+
+def _even(values: np.ndarray) -> bool:
+    """Whether numbers go up by the same step, as far as they are exact; NaN does not."""
+    steps = np.diff(values)
+    step = (values[-1] - values[0]) / len(steps)
+    slack = UNEVEN * step + 4 * np.spacing(np.abs(values).max())
+    return bool(steps.min() > 0 and (np.abs(steps - step) <= slack).all())
 
 
 def _filled(
