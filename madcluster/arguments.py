@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 
 __all__ = [
     "check_flag",
+    "check_line",
     "check_number",
     "check_one_of",
     "check_scores",
@@ -97,6 +98,19 @@ def check_flag(name: str, value: object) -> bool:
     if not isinstance(value, bool | np.bool_):
         raise ValueError(f"{name} must be True or False, got {value!r}")
     return bool(value)
+
+
+def check_line(name: str, value: object) -> str:
+    """The text, one line of visible characters; it may be empty.
+
+    Raises
+    ------
+    ValueError
+        If it is anything else.
+    """
+    if not isinstance(value, str) or not value.isprintable():
+        raise ValueError(f"{name} must be one line of text, got {value!r}")
+    return value
 
 
 def check_scores(

@@ -23,7 +23,7 @@ try:
 except ImportError:  # not on Windows
     fcntl = None  # type: ignore[assignment]
 
-__all__ = ["whole_file"]
+__all__ = ["locked", "whole_file"]
 
 DAY = 24 * 60 * 60
 
@@ -59,6 +59,32 @@ def whole_file(path: str | os.PathLike[str]) -> Iterator[Path]:
     finally:
         os.close(held)
         part.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def locked(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Let no other thread or process into a block like this one; wait for the one that is in it.
+
+    The lock is that of a file, made if it is not there, which stays. It ends with its process, also
+    where that is killed. Where there are no such locks, as on Windows and some network disks, nobody
+    waits: then it is the caller's part that one process writes at a time.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> with locked(folder / "lock"):
+    ...     (folder / "lock").exists()
+    True
+    """
+    held = os.open(path, os.O_CREAT | os.O_RDWR, 0o666)  # less the umask
+    try:
+        if fcntl is not None:
+            with contextlib.suppress(OSError):  # some network disks have no locks
+                fcntl.flock(held, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(held)
 
 
 def _begun(target: Path) -> tuple[Path, int]:

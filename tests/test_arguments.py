@@ -9,6 +9,7 @@ import pytest
 from madcluster import MADCluster, diagnostics, evaluate, synthetic
 from madcluster.arguments import (
     check_flag,
+    check_line,
     check_number,
     check_one_of,
     check_scores,
@@ -19,6 +20,13 @@ from madcluster.arguments import (
 from madcluster.data import OutlierWarning, Scaler
 from madcluster.detectors import PCAError
 from madcluster.diagnostics import CollapseWarning
+
+
+def test_a_line_is_text_that_can_be_seen():
+    assert [check_line("note", text) for text in ("", "Änderung 2 → 3")] == ["", "Änderung 2 → 3"]
+    for value in ("two\nlines", "\x1b[2J", None, 3, b"bytes"):
+        with pytest.raises(ValueError, match="note must be one line of text, got"):
+            check_line("note", value)
 
 
 @pytest.mark.parametrize("value", [3, np.int64(3), np.uint8(3)])

@@ -5,11 +5,12 @@ import signal
 import stat
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from madcluster.files import whole_file
+from madcluster.files import locked, whole_file
 
 
 def test_a_new_file_follows_the_umask(tmp_path):
@@ -95,3 +96,53 @@ def test_what_another_is_writing_is_not_swept(tmp_path):
         part.write_text("last")
     assert (tmp_path / "file").read_text() == "last"
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_nobody_comes_between_what_is_read_and_what_is_written(tmp_path):
+    (tmp_path / "count").write_text("0")
+
+    def count_on(_):
+        with locked(tmp_path / "lock"):
+            found = int((tmp_path / "count").read_text())
+            time.sleep(1e-4)
+            (tmp_path / "count").write_text(f"{found + 1}")
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(count_on, range(100)))
+    assert (tmp_path / "count").read_text() == "100"
+
+
+def test_a_lock_ends_with_its_block_and_leaves_what_is_in_its_file(tmp_path):
+    (tmp_path / "lock").write_text("kept")
+    with pytest.raises(OSError, match="disk full"), locked(tmp_path / "lock"):
+        raise OSError("disk full")
+    with locked(tmp_path / "lock"):
+        assert (tmp_path / "lock").read_text() == "kept"
+
+
+LOCKED = """
+import sys, time
+from madcluster.files import locked
+with locked(sys.argv[1]):
+    print("in", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_lock_ends_with_its_process(tmp_path):
+    code = [sys.executable, "-c", LOCKED, str(tmp_path / "lock")]
+    with subprocess.Popen(code, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "in\n"
+        with ThreadPoolExecutor(1) as pool:
+
+            def wait():
+                with locked(tmp_path / "lock"):
+                    return process.poll() is not None or time.monotonic()
+
+            waiting = pool.submit(wait)
+            time.sleep(0.1)
+            assert not waiting.done()
+            killed = time.monotonic()
+            process.kill()
+            found = waiting.result(timeout=30)
+            assert found is True or found >= killed

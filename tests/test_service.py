@@ -1,6 +1,7 @@
 """A service that is killed at any place has reported what one that never stops reports."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
 import numpy as np
@@ -13,7 +14,7 @@ from madcluster import synthetic
 from madcluster.detectors import Mahalanobis
 from madcluster.service.alarms import OnlineAlarms, find_alarms
 from madcluster.service.checkpoints import CheckpointError
-from madcluster.service.loop import serve
+from madcluster.service.loop import history, mark, serve
 from madcluster.service.streams import Stream
 
 ROWS = 400
@@ -108,6 +109,7 @@ def test_killed_anywhere_nothing_is_lost_and_nothing_comes_twice(
     assert [line["start"] for line in lines if line["event"] == "began"] == [
         alarm.start for alarm in expected
     ]
+    assert history(folder)["start"].tolist() == [alarm.start for alarm in expected]
 
 
 def test_events_are_lines_of_json_with_times(series, detector, tmp_path):
@@ -142,3 +144,157 @@ def test_a_service_says_what_it_needs(series, detector, tmp_path):
     (tmp_path / "d" / "alarms.jsonl").write_text("")
     with pytest.raises(CheckpointError, match=r"holds 0 events, but the state .* has reported"):
         serve(rows, detector, tmp_path / "d")
+
+
+def line(kind, start, stop, peak, score, reported):
+    about = {"event": kind, "start": start, "stop": stop, "peak": peak, "score": score}
+    return json.dumps({**about, "reported": reported}) + "\n"
+
+
+LINES = (
+    line("began", 3, 4, 3, 5.5, 4),
+    line("began", 9, 10, 9, None, 9),
+    line("ended", 3, 8, 5, 7.25, 10),
+    line("ended", 9, 12, 9, None, 12),
+    line("began", 20, 21, 20, 6.0, 20),
+)
+
+
+def test_the_history_is_a_row_for_each_alarm(tmp_path):
+    (tmp_path / "alarms.jsonl").write_text("".join(LINES))
+    found = history(tmp_path)
+    columns = ["start", "stop", "peak", "score", "began", "ended", "verdict", "note"]
+    assert found.columns.tolist() == columns
+    assert found[["start", "stop", "peak"]].to_numpy().tolist() == [
+        [3, 8, 5],
+        [9, 12, 9],
+        [20, 21, 20],
+    ]
+    assert found["score"].tolist()[::2] == [7.25, 6.0]
+    assert found["score"].isna().tolist() == [False, True, False]
+    assert found["began"].tolist() == [4, 9, 20]
+    assert found["ended"].tolist()[:2] == [10, 12]
+    assert found["ended"].isna().tolist() == [False, False, True]  # it is open
+    assert found["verdict"].isna().all()
+
+
+@pytest.mark.parametrize("zone", [None, "Europe/Vienna"])
+def test_the_history_of_a_service_has_its_alarms_and_times(series, detector, tmp_path, zone):
+    time = pd.date_range("2026-03-01", periods=ROWS, freq="min", tz=zone)
+    frame = pd.DataFrame(series.test, time)
+    threshold = detector.threshold_
+    serve(
+        ((frame[i : i + 1], None) for i in range(ROWS)),
+        detector,
+        tmp_path,
+        alarms=OnlineAlarms(threshold),
+    )
+    found = history(tmp_path)
+    expected = find_alarms(detector.decision_function(series.test), threshold)
+    assert len(expected) > 2
+    assert found["start"].tolist() == [alarm.start for alarm in expected]
+    closed = found["ended"].notna()
+    assert closed.sum() >= len(expected) - 1
+    assert found["stop"][closed].tolist() == [a.stop for a in expected if a.stop < ROWS]
+    times = time if zone is None else time.tz_convert("UTC")
+    after = [alarm.start > 4 for alarm in expected]  # the first window is scored with its last row
+    assert found["began"][after].tolist() == [
+        times[a.start] for a, later in zip(expected, after, strict=True) if later
+    ]
+    assert found["ended"][closed].tolist() == [times[a.stop] for a in expected if a.stop < ROWS]
+    assert found["began"].dtype == found["ended"].dtype
+
+
+def test_a_service_without_alarms_has_a_history(series, detector, tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"alarms\.jsonl: give the folder of a service"):
+        history(tmp_path)
+    serve([(series.test, np.arange(ROWS))], detector, tmp_path, alarms=OnlineAlarms(1e9))
+    assert history(tmp_path).empty
+    assert len(history(tmp_path).columns) == 8
+
+
+def test_a_last_line_that_is_cut_is_none(tmp_path):
+    path = tmp_path / "alarms.jsonl"
+    for cut in range(len(LINES[-1])):
+        path.write_text("".join(LINES[:-1]) + LINES[-1][:cut])
+        assert history(tmp_path)["start"].tolist() == [3, 9]
+
+
+@pytest.mark.parametrize(
+    ("number", "text", "words"),
+    [
+        (2, "{", "Expecting property name"),
+        (1, "[]\n", "list indices"),
+        (2, line("stopped", 9, 10, 9, None, 9), "event must be one of"),
+        (2, line("began", 3, 4, 3, 5.5, 4), "alarm of row 3 began out of order"),
+        (1, line("ended", 3, 4, 3, 5.5, 4), "alarm of row 3 ended out of order"),
+        (4, line("ended", 3, 8, 5, 7.25, 10), "alarm of row 3 ended out of order"),
+        (3, line("ended", 3, 8, 8, 7.25, 10), "rows 3 … 8 with its peak in 8"),
+        (2, line("began", 9, 10, 9, None, "nat"), "reported is no time"),
+        (3, line("ended", 3, 8, 5, 7.25, "2026-03-01"), "time is of another kind"),
+        (5, line("began", 20, 21, 20, 6.0, "2026-03-01"), "time is of another kind"),
+        (3, line("ended", 3, 8, 5, float("nan"), 10), "score must be above -inf"),
+        (2, line("began", 9, 10, 9, None, None), "reported must be above -inf"),
+        (2, line("began", 9, 10, 9, None, "now then"), "Unknown datetime string"),
+    ],
+)
+def test_a_damaged_line_is_named(tmp_path, number, text, words):
+    lines = [*LINES]
+    lines[number - 1] = text.rstrip("\n") + "\n"
+    (tmp_path / "alarms.jsonl").write_text("".join(lines))
+    with pytest.raises(
+        CheckpointError, match=rf"alarms\.jsonl is damaged in line {number}: .*{words}"
+    ):
+        history(tmp_path)
+
+
+def test_the_last_verdict_of_an_alarm_counts(tmp_path):
+    (tmp_path / "alarms.jsonl").write_text("".join(LINES))
+    mark(tmp_path, 20, "fault", note="pump two")
+    mark(tmp_path, 3, "fault")
+    mark(tmp_path, np.int64(3), "false", note="it was cleaned")
+    found = history(tmp_path)
+    assert found["verdict"].isna().tolist() == [False, True, False]
+    assert found["verdict"].tolist()[::2] == ["false", "fault"]
+    assert found["note"].tolist()[::2] == ["it was cleaned", "pump two"]
+    lines = [json.loads(text) for text in (tmp_path / "verdicts.jsonl").read_text().splitlines()]
+    assert [said["start"] for said in lines] == [20, 3, 3]  # none is lost
+    assert abs(pd.Timestamp(lines[0]["marked"]) - pd.Timestamp.now("UTC")) < pd.Timedelta("1min")
+
+
+def test_a_verdict_of_no_alarm_is_refused(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        mark(tmp_path, 3, "fault")
+    (tmp_path / "alarms.jsonl").write_text("".join(LINES))
+    with pytest.raises(ValueError, match=r"start must be the first row of an alarm in .*, got 4"):
+        mark(tmp_path, 4, "fault")
+    with pytest.raises(ValueError, match="verdict must be one of"):
+        mark(tmp_path, 3, "wrong")
+    with pytest.raises(ValueError, match="note must be one line"):
+        mark(tmp_path, 3, "fault", note="two\nlines")
+    assert not (tmp_path / "verdicts.jsonl").exists()
+
+
+def test_a_verdict_that_was_cut_is_none_and_the_next_is_whole(tmp_path):
+    (tmp_path / "alarms.jsonl").write_text("".join(LINES))
+    mark(tmp_path, 3, "fault")
+    path = tmp_path / "verdicts.jsonl"
+    whole = path.read_text()
+    path.write_text(whole + whole[:-5])
+    assert history(tmp_path)["verdict"][0] == "fault"
+    mark(tmp_path, 20, "false")
+    assert path.read_text().startswith(whole)
+    assert len(path.read_text().splitlines()) == 2
+    path.write_text(whole.replace("fault", "maybe") + whole)
+    with pytest.raises(
+        CheckpointError, match=r"verdicts\.jsonl is damaged in line 1: verdict must"
+    ):
+        history(tmp_path)
+
+
+def test_verdicts_that_are_written_at_once_are_all_there(tmp_path):
+    lines = [line("began", i, i + 1, i, 5.0, i) for i in range(40)]
+    (tmp_path / "alarms.jsonl").write_text("".join(lines))
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda start: mark(tmp_path, start, "false"), range(40)))
+    assert (history(tmp_path)["verdict"] == "false").all()

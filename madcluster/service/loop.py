@@ -1,21 +1,33 @@
-"""A service that scores rows as they come, and after a kill goes on without loss or repetition."""
+"""A service that scores rows as they come, and after a kill goes on without loss or repetition.
+
+Its alarms can be read as a table, and marked by who has looked at them.
+"""
 
 from __future__ import annotations
 
 import json
+import math
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
-from madcluster.arguments import check_whole
+import numpy as np
+import pandas as pd
+
+from madcluster.arguments import check_line, check_number, check_one_of, check_whole
+from madcluster.files import locked
 from madcluster.service.alarms import AlarmEvent
-from madcluster.service.checkpoints import CheckpointError
+from madcluster.service.checkpoints import FAULTS, CheckpointError
 from madcluster.service.streams import Scores, Stream
 
-__all__ = ["line_of", "serve"]
+__all__ = ["Verdict", "history", "line_of", "mark", "serve"]
 
-STATE, EVENTS = "state", "alarms.jsonl"  # in the folder of a service
+STATE, EVENTS, VERDICTS = "state", "alarms.jsonl", "verdicts.jsonl"  # in the folder of a service
+
+Verdict = Literal["fault", "false"]
 
 
 def serve(
@@ -112,3 +124,165 @@ def _cut(path: Path, lines: int) -> None:
                     f"{path} holds {line} events, but the state beside it has reported {lines}"
                 )
         file.truncate(file.tell())
+
+
+def history(folder: str | os.PathLike[str]) -> pd.DataFrame:
+    """The alarms that `serve` has reported, and what was said of them, one row each.
+
+    It may be read while the service runs. A last line that was cut, by a kill or because the rest of it
+    is not on the disk yet, is no line.
+
+    Parameters
+    ----------
+    folder : path
+        That of `serve`.
+
+    Returns
+    -------
+    In the order in which they began, with the columns
+
+    - `start`, `stop`, `peak`: rows, counted by the stream from 0; `score`, NaN for rows without one.
+      Of an alarm that is open, as far as they were known when it began
+    - `began`, `ended`: the time of the row with which that was reported, a number or a Timestamp, in
+      UTC if the rows' times had a zone; an alarm that is open has no `ended`
+    - `verdict`, `note`: those that `mark` wrote last, None where nobody has
+
+    Raises
+    ------
+    FileNotFoundError
+        If no service has run there.
+    CheckpointError
+        If another line than the last is damaged; the message names it.
+    """
+    path, found = Path(folder) / EVENTS, dict[int, dict[str, Any]]()
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no file {path}: give the folder of a service")
+    clock = None
+    for number, line in _whole_lines(path):
+        with _in_words(path, number):
+            event = json.loads(line)
+            kind, alarm = _read(event)
+            time = _time(event["reported"])
+            if clock not in (None, _clock(time)):
+                raise ValueError("its time is of another kind than the first")
+            clock = _clock(time)
+            known = found.get(alarm["start"])
+            if kind == "began" and known is None:
+                found[alarm["start"]] = {**alarm, "began": time, "ended": None}
+            elif kind == "ended" and known is not None and known["ended"] is None:
+                known |= {**alarm, "ended": time}
+            else:
+                raise ValueError(f"the alarm of row {alarm['start']} {kind} out of order")
+    said = _verdicts(Path(folder) / VERDICTS)
+    rows = list(found.values())
+    columns = {
+        name: np.array([row[name] for row in rows], dtype)
+        for name, dtype in (("start", int), ("stop", int), ("peak", int), ("score", float))
+    }
+    dated = clock is not None and clock[0] is pd.Timestamp
+    began = pd.Series([row["began"] for row in rows], dtype=None if dated else float)
+    ended = pd.Series([row["ended"] for row in rows], dtype=began.dtype)
+    words = {
+        name: pd.Series([said.get(row["start"], {}).get(name) for row in rows], dtype=object)
+        for name in ("verdict", "note")
+    }
+    return pd.DataFrame({**columns, "began": began, "ended": ended, **words})
+
+
+def mark(folder: str | os.PathLike[str], start: int, verdict: Verdict, *, note: str = "") -> None:
+    """Write down what an alarm was; who has looked at it says so.
+
+    The verdicts go to `verdicts.jsonl` in the folder of the service, one JSON object a line, with the
+    time in UTC. All are kept, and the last one of an alarm counts. The service knows nothing of them:
+    what they can be used for is in `madcluster.versions`.
+
+    Parameters
+    ----------
+    folder : path
+        That of `serve`.
+    start : int
+        The alarm's first row, as in `history`.
+    verdict : "fault" or "false"
+        Something was wrong with the plant or a sensor, or nothing was.
+    note : str
+        One line.
+
+    Raises
+    ------
+    FileNotFoundError
+        If no service has run there.
+    ValueError
+        If there is no such alarm, or the verdict is another one.
+    CheckpointError
+        If `alarms.jsonl` is damaged.
+    """
+    check_one_of("verdict", verdict, get_args(Verdict))
+    start, folder = check_whole("start", start, 0), Path(folder)
+    if start not in history(folder)["start"].to_numpy():
+        raise ValueError(
+            f"start must be the first row of an alarm in {folder / EVENTS}, got {start}"
+        )
+    about = {"start": start, "verdict": verdict, "note": check_line("note", note)}
+    line = json.dumps({**about, "marked": datetime.now(UTC).isoformat(timespec="seconds")})
+    with locked(folder / VERDICTS), open(folder / VERDICTS, "r+b") as file:
+        file.truncate(file.read().rfind(b"\n") + 1)  # what a killed process has left of its line
+        file.seek(0, os.SEEK_END)
+        file.write(f"{line}\n".encode())
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _read(event: Any) -> tuple[str, dict[str, Any]]:
+    """The kind of an event, and the alarm."""
+    check_one_of("event", event["event"], ("began", "ended"))
+    start, stop, peak = (check_whole(name, event[name], 0) for name in ("start", "stop", "peak"))
+    if not start <= peak < stop:
+        raise ValueError(f"an alarm of rows {start} … {stop} with its peak in {peak}")
+    score = event["score"]
+    score = math.nan if score is None else check_number("score", score, -math.inf)
+    return event["event"], {"start": start, "stop": stop, "peak": peak, "score": score}
+
+
+def _time(value: Any) -> Any:
+    """A number or a Timestamp, as `_line` wrote it."""
+    if not isinstance(value, str):
+        return check_number("reported", value, -math.inf)
+    time = pd.Timestamp(value)
+    if not isinstance(time, pd.Timestamp):
+        raise ValueError(f"reported is no time, but {value!r}")
+    return time
+
+
+def _clock(time: Any) -> tuple[type, bool]:
+    """Its kind: a number, or a Timestamp with or without a zone."""
+    return type(time), getattr(time, "tz", None) is not None
+
+
+def _verdicts(path: Path) -> dict[int, dict[str, str]]:
+    """The last verdict and note of every alarm, by its first row."""
+    found = {}
+    for number, line in _whole_lines(path) if path.exists() else ():
+        with _in_words(path, number):
+            about = json.loads(line)
+            check_one_of("verdict", about["verdict"], get_args(Verdict))
+            said = {"verdict": about["verdict"], "note": check_line("note", about["note"])}
+            found[check_whole("start", about["start"], 0)] = said
+    return found
+
+
+def _whole_lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    """Lines from 1 on, but for one at the end that has no end."""
+    with open(path, "rb") as file:
+        for number, line in enumerate(file, 1):
+            if line.endswith(b"\n"):
+                yield number, line
+
+
+@contextmanager
+def _in_words(path: Path, line: int) -> Iterator[None]:
+    try:
+        yield
+    except FAULTS as error:
+        raise CheckpointError(
+            f"{path} is damaged in line {line}: {error}; put a copy in its place"
+        ) from error
