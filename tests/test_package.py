@@ -26,6 +26,7 @@ def loaded_by(statement):
         "import madcluster.data",
         "from madcluster import evaluate, synthetic",
         "from madcluster.detectors import PCAError",
+        "import madcluster.fleet",
         "import madcluster.study.claims",
     ],
 )
