@@ -32,7 +32,7 @@ from joblib import Parallel, delayed, parallel_config
 from sklearn.base import clone
 
 from madcluster.arguments import check_number, check_whole, plain
-from madcluster.data.series import names_of
+from madcluster.data.series import checked_rows, names_of
 from madcluster.data.tables import read_table
 from madcluster.detectors import CheckpointError, Detector, choose
 from madcluster.detectors.base import FORMAT
@@ -210,8 +210,8 @@ def fit_shared(
 
     Files, summary and the way to go on are those of `fit_fleet`. The model is kept as
     `.shared.safetensors` too, so that a call that was stopped does not fit it again. As it has learned
-    all machines, other rows of one are another model for all. A machine whose rows cannot be read is no
-    part of it.
+    all machines, other rows of one are another model for all. A machine whose rows cannot be read, or
+    are not finite numbers, is no part of it and has a fault.
 
     Parameters
     ----------
@@ -228,7 +228,7 @@ def fit_shared(
     ------
     ValueError
         As `fit_fleet`; if machines have other channels than the first, with the name of the first of
-        them and what differs; if no machine can be read, or the detector cannot be fitted.
+        them and what differs; if no machine has rows to learn from, or the detector cannot be fitted.
 
     Examples
     --------
@@ -256,11 +256,13 @@ def fit_shared(
     rows, faults = {}, {}
     for name, source in progress(machines.items(), "reading", total=len(machines)):
         try:
-            rows[name] = _rows_of(source)
+            these = _rows_of(source)
+            checked_rows(these, "X", names_of(these))  # one with a NaN must not end it for all
+            rows[name] = these
         except Exception as error:
             faults[name] = _words(error)
     if not rows:
-        raise ValueError(f"no machine can be read: {faults}")
+        raise ValueError(f"no machine has rows to learn from: {faults}")
     _check_channels(rows)
     plan = plan._replace(
         settings=joblib.hash([plan.settings, *((name, _digest(rows[name])) for name in rows)])
@@ -485,9 +487,9 @@ def _sha256(path: Path) -> str:
 def _check_channels(machines: Mapping[str, Any]) -> None:
     """Refuse machines whose channels are not those of the first."""
     known = next(iter(machines))
-    before = _channels(known, machines[known])
+    before = _channels(machines[known])
     for name, rows in machines.items():
-        here = _channels(name, rows)
+        here = _channels(rows)
         if here == before:
             continue
         how = [
@@ -501,10 +503,8 @@ def _check_channels(machines: Mapping[str, Any]) -> None:
         )
 
 
-def _channels(name: str, rows: pd.DataFrame | np.ndarray) -> tuple[str, ...]:
-    """Names of the columns; those of an array are its numbers in brackets, which no frame has."""
-    if rows.ndim != 2:
-        raise ValueError(f"{name} must be 2-D (rows, channels), got shape {rows.shape}")
+def _channels(rows: pd.DataFrame | np.ndarray) -> tuple[str, ...]:
+    """Names of the columns; those of an array are its numbers in brackets, which frames do not have."""
     return names_of(rows) or tuple(f"[{i}]" for i in range(rows.shape[1]))
 
 
@@ -593,8 +593,8 @@ def _page(table: pd.DataFrame) -> str:
     """The summary for readers, in one file; what came from outside is escaped."""
     fault, loose = table["fault"] != "", ~table["binds"].fillna(True).astype(bool)
     counts = (
-        f"{len(table)} machines. {int(fault.sum())} could not be fitted (red). The budget does not "
-        f"bind for {int(loose.sum())} (yellow)."
+        f"Machines: {len(table)}. Without a detector, for a fault: {int(fault.sum())} (red). With a "
+        f"budget that does not bind: {int(loose.sum())} (yellow)."
     )
     lines = []
     for row, is_fault, is_loose in zip(

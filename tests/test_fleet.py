@@ -315,7 +315,7 @@ def test_the_page_shows_what_the_table_says_and_runs_nothing(tmp_path):
     table = fit_fleet(machines, DETECTOR, tmp_path, **BUDGET)
     text = (tmp_path / "summary.html").read_text(encoding="utf-8")
     assert "<script" not in text
-    assert "2 machines. 1 could not be fitted (red)" in text
+    assert "Machines: 2. Without a detector, for a fault: 1 (red)." in text
     page = Page(text)
     assert not {"script", "link", "img"} & page.tags
     _, fault, fine = page.rows
@@ -472,11 +472,19 @@ def test_own_and_shared_are_not_taken_for_each_other(tmp_path):
 
 
 def test_a_machine_that_cannot_be_read_is_no_part_of_the_model(tmp_path):
-    table = fit_shared({"away": Broken(), **ROWS}, DETECTOR, tmp_path / "1", **BUDGET)
+    broken = ROWS["pump-1"].copy()
+    broken[7, 2] = np.nan
+    machines = {"away": Broken(), "flat": np.zeros(9), "nan": broken, **ROWS}
+    table = fit_shared(machines, DETECTOR, tmp_path / "1", **BUDGET)
     without = fit_shared(ROWS, DETECTOR, tmp_path / "2", **BUDGET)
+    assert table.index[:3].tolist() == ["away", "flat", "nan"]
     assert table.loc["away", "fault"] == "OSError: the disk is away"
-    assert table.drop(index="away")["threshold"].equals(without["threshold"])
-    with pytest.raises(ValueError, match=r"no machine can be read: \{'away': 'OSError: the disk"):
+    assert "X must be 2-D" in table.loc["flat", "fault"]
+    assert "X holds NaN in row 7, channel 2" in table.loc["nan", "fault"]
+    assert table["threshold"][3:].equals(without["threshold"])
+    with pytest.raises(
+        ValueError, match=r"no machine has rows to learn from: \{'away': 'OSError: the disk"
+    ):
         fit_shared({"away": Broken()}, DETECTOR, tmp_path, **BUDGET)
 
 
@@ -490,7 +498,6 @@ def test_machines_of_other_kinds_share_nothing(tmp_path):
         (frame.drop(columns="b"), "pump has other channels than first: first has b;"),
         (frame[list("abdc")], "pump has other channels than first: their order;"),
         (frame.to_numpy(), r"pump has \[0\], \[1\], \[2\], \[3\]; first has a, b, c, d"),
-        (np.zeros(9), r"pump must be 2-D \(rows, channels\), got shape \(9,\)"),
     ):
         machines = {"first": frame, "same": frame, "pump": other}
         with pytest.raises(ValueError, match=message):
