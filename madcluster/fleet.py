@@ -362,7 +362,7 @@ def _machine(
             budget = {"rows_per_day": per_day, **plan.budget}
             detector, later = make(rows)
             detector.calibrate("budget", on=later, **budget)
-            row |= {
+            found = row | {
                 "channels": detector.n_features_in_,
                 "detector": type(detector).__name__,
                 "threshold": detector.threshold_,
@@ -372,7 +372,8 @@ def _machine(
                 "seconds": round(time.perf_counter() - started, 3),
                 "remarks": "; ".join(_remarks(caught)),
             }
-            _keep(plan.folder, name, digest, detector, row)
+            _keep(plan.folder, name, digest, detector, found)
+            return name, found
         except Exception as error:
             _forget(plan.folder, name)
             row |= {"fault": _words(error), "remarks": "; ".join(_remarks(caught))}

@@ -172,6 +172,18 @@ def test_one_that_fails_is_named_and_the_others_go_on(tmp_path):
     assert len(load_fleet(tmp_path)) == 0
 
 
+def test_a_detector_that_cannot_be_saved_is_none(tmp_path, monkeypatch):
+    def full(self, path):
+        path.write_bytes(b"half")
+        raise OSError("no space left")
+
+    monkeypatch.setattr(PCAError, "save", full)
+    table = fit_fleet({"a": ROWS["pump-0"]}, DETECTOR, tmp_path, **BUDGET)
+    assert table.loc["a", "fault"] == "OSError: no space left"
+    assert table.loc[["a"], ["threshold", "binds"]].isna().all(axis=None)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["summary.csv", "summary.html"]
+
+
 def test_warnings_are_remarks_and_budgets_that_do_not_bind_come_first(tmp_path):
     glitch = ROWS["pump-0"].copy()
     glitch[5, 1] = 1e12
