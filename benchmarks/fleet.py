@@ -105,14 +105,19 @@ def main() -> None:
     for detector in DETECTORS:
         kind = type(detector).__name__
         for way in (OWN, HELD, SHARED):
-            for name, each in fitted(way, detector, names, jobs).items():
+            detectors = fitted(way, detector, names, jobs)
+            for name in names:
                 path = RUNS / kind / f"{way}_{name}.json"
                 about = {"dataset": DATASET, "entity": name, "detector": kind, "way": way}
-                rows.append(about | once(path, partial(measured, name, each)))
+                rows.append(about | once(path, partial(measured, name, detectors[name])))
             print(kind, way, flush=True)
     table = pd.DataFrame(rows).assign(seed=0)
     table["kept"] = table["seen_of_promised"] <= 3
-    print(table.pivot_table(["vus_pr", "kept", "rows_above"], "detector", "way").round(3).T)
+    print(
+        table.pivot_table(["vus_pr", "kept", "rows_above"], "detector", "way")
+        .round(3)
+        .T.to_string()
+    )
     print(table.pivot_table("seen_of_promised", "detector", "way", aggfunc="median").round(2))
     for pair in ((OWN, SHARED), (HELD, SHARED), (OWN, HELD)):
         for metric in ("vus_pr", "seen_of_promised"):

@@ -206,7 +206,9 @@ def fit_shared(
     are those of the machine's own rows.
 
     There is one scaler, that of all rows. So a level of a channel at which one machine runs is normal
-    for all of them; where machines differ by an offset that says nothing, take it out before.
+    for all of them; where machines differ by an offset that says nothing, take it out before. On the
+    servers of SMD, own models and shared ones are not told apart by their VUS-PR: some servers gain
+    much by what the others have shown, others lose as much (`benchmarks/fleet.py`).
 
     Files, summary and the way to go on are those of `fit_fleet`. The model is kept as
     `.shared.safetensors` too, so that a call that was stopped does not fit it again. As it has learned
