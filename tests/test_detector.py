@@ -107,6 +107,21 @@ def test_it_says_what_it_was_fitted_on_and_when(series, tmp_path):
     assert DETECTORS["pca_error"].load(tmp_path / "odd").fitted_on_.isprintable()
 
 
+def test_rows_out_of_the_order_of_time_are_refused(series):
+    frame = dated(series.train)
+    detector = DETECTORS["pca_error"]().fit(frame)
+    for wrong, words in (
+        (frame.iloc[[0, 2, 1, *range(3, 600)]], "row 2 is of 2026-03-01 00:01:00, after"),
+        (frame.iloc[[0, 1, 1, *range(2, 600)]], "1 rows in all do not go forward"),
+        (frame[::-1], "599 rows in all"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            detector.fit(wrong)
+        with pytest.raises(ValueError, match=words):
+            detector.decision_function(wrong)
+    assert len(detector.fit(frame[::2]).decision_scores_) == 300
+
+
 def test_a_threshold_can_come_from_later_rows(series, tmp_path):
     later = dated(synthetic(700, 1, 4, seed=0, per_kind=0).train, "2026-04-01")
     detector = DETECTORS["mahalanobis"]().fit(dated(series.train))

@@ -230,9 +230,11 @@ class Detector(BaseEstimator):
         ------
         ValueError
             If an argument is out of its range, or the data is not a table of finite numbers; the
-            message names the argument, or row and channel.
+            message names the argument, or row and channel. For a DataFrame whose index is of dates that
+            repeat or go back: its rows are not in order.
         """
         self.check()
+        _check_time(X)
         rows = without_glitches(checked_rows(X, "X", names_of(X)))
         fresh = self._unfitted()
         fresh._meet(X, rows.shape[1])
@@ -412,12 +414,12 @@ class Detector(BaseEstimator):
         Raises
         ------
         ValueError
-            As `fit`, and for other channels than those that were learned; for times that do not go
-            forward.
+            As `fit`, and for other channels than those that were learned.
         NotFittedError
             Before `fit`.
         """
         rows, fitted = self.checked(X), self.as_fitted
+        _check_time(X)
         if max_step is None or len(rows) < fitted.window:  # too short, which is refused
             return _like(X, fitted._score(rows), "score")
         if not isinstance(X, pd.DataFrame):
@@ -713,6 +715,21 @@ def _is_fitted(attribute: str) -> bool:
 def _is_counted(X: Any) -> bool:
     """Whether the columns are 0, 1, 2 …, which pandas gives where nobody has named them."""
     return isinstance(X, pd.DataFrame) and list(X.columns) == list(range(X.shape[1]))
+
+
+def _check_time(X: Any) -> None:
+    """Refuse dates that repeat or go back, as the readers of files do."""
+    index = getattr(X, "index", None)
+    if not isinstance(index, pd.DatetimeIndex) or (
+        index.is_monotonic_increasing and index.is_unique
+    ):
+        return
+    forward = np.append(True, index[1:] > index[:-1])
+    row = int(np.argmin(forward))
+    raise ValueError(
+        f"X is not in the order of time: row {row} is of {index[row]}, after {index[row - 1]}; "
+        f"{(~forward).sum()} rows in all do not go forward. Sort by X.sort_index(), drop what repeats"
+    )
 
 
 def _span(X: Any, n: int) -> str:
