@@ -63,8 +63,8 @@ def parser() -> argparse.ArgumentParser:
     of_fit = normal.add_argument_group("which detector, and its threshold")
     of_fit.add_argument(
         "--detector",
-        default="choose",
-        help="a name of madcluster.detectors.DETECTORS, an embedder, or choose (default)",
+        default="mahalanobis",
+        help="of madcluster.detectors.DETECTORS, an embedder, or choose (default: mahalanobis)",
     )
     of_fit.add_argument(
         "--alarms-per-day", type=float, default=0.5, help="false ones (default: .5)"
@@ -239,11 +239,8 @@ def _write(frame: pd.DataFrame, out: str | None, **options: Any) -> None:
 
 
 def _detector(name: str, seed: int, settings: Sequence[str]) -> Detector:
-    """An unfitted detector by the name of a class or an embedder."""
-    from inspect import signature
-
-    from madcluster.detectors import DETECTORS, MADCluster
-    from madcluster.models import EMBEDDERS
+    """An unfitted detector by its name."""
+    from madcluster.detectors.choice import named
 
     arguments: dict[str, Any] = {}
     for setting in settings:
@@ -254,23 +251,7 @@ def _detector(name: str, seed: int, settings: Sequence[str]) -> Detector:
             arguments[key] = ast.literal_eval(value)
         except (ValueError, SyntaxError):
             arguments[key] = value  # a word
-    if name in EMBEDDERS:
-        kind: Any = MADCluster
-        arguments = {"embedder": name, **arguments}
-    elif name in DETECTORS:
-        kind = DETECTORS[name]
-    else:
-        known = ["choose", *DETECTORS, *EMBEDDERS]
-        raise ValueError(f"--detector must be one of {', '.join(known)}, got {name!r}")
-    known = list(signature(kind).parameters)
-    for key in arguments:
-        if key not in known:
-            raise ValueError(f"--set {key}: {name} has no such argument, but {', '.join(known)}")
-    if "seed" in known:
-        arguments.setdefault("seed", seed)
-    detector: Detector = kind(**arguments)
-    detector.check()
-    return detector
+    return named(name, seed=seed, **arguments)
 
 
 def _rows_per_day(options: argparse.Namespace, index: pd.Index) -> float:

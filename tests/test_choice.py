@@ -18,7 +18,7 @@ from madcluster.detectors import (
     RandomScore,
     choose,
 )
-from madcluster.detectors.choice import candidates
+from madcluster.detectors.choice import candidates, named
 
 CHEAP = {"largest": LargestDeviation(smooth=20), "gaussian": Mahalanobis(smooth=20)}
 ROWS = synthetic(n_train=1600, n_test=1000, seed=0).train
@@ -89,12 +89,34 @@ def test_only_the_last_rows_are_compared_on():
         ({"candidates": {"random": PCAError()}}, "must not have the name 'random'"),
         ({"candidates": {"a": PCAError(n_components=0)}}, "n_components"),
         ({"seed": -1}, "seed"),
+        ({"kinds": ["spikes"]}, "kinds"),
         ({"most_rows": 10}, "most_rows"),
     ],
 )
 def test_wrong_arguments_are_refused_before_anything_is_fitted(arguments, message):
     with pytest.raises(ValueError, match=message):
         choose(ROWS, **{"candidates": CHEAP, **arguments})
+
+
+def test_the_kinds_can_be_given():
+    found = choose(ROWS, CHEAP, kinds=["frozen", "spike"])
+    assert found.evidence.columns[:3].tolist() == ["frozen", "spike", "mean"]
+
+
+def test_a_detector_by_its_name():
+    assert named("pca_error").smooth == 20
+    assert named("mahalanobis", smooth="off", window=3).get_params()["smooth"] == "off"
+    assert named("l2_norm").smooth == "off"  # no candidate
+    network = named("usad", seed=4, epochs=1)
+    assert (network.embedder, network.head, network.seed, network.epochs) == ("usad", True, 4, 1)
+    assert named("isolation_forest", seed=3).seed == 3
+    for wrong, arguments, words in (
+        ("pca", {}, "detector must be one of random, .*deepant, got 'pca'"),
+        ("pca_error", {"n": 1}, "pca_error has no argument 'n', but n_components"),
+        ("pca_error", {"n_components": 0}, "n_components"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            named(wrong, **arguments)
 
 
 def test_too_few_rows_are_refused():

@@ -95,7 +95,7 @@ def test_several_files_a_time_to_train_until_and_words_among_the_numbers(tmp_pat
 @pytest.mark.parametrize(
     ("parameters", "message"),
     [
-        ({"DETECTOR": "pca"}, "DETECTOR must be one of"),
+        ({"DETECTOR": "pca"}, "detector must be one of"),
         ({"TIME": ""}, "give TIME, or ROWS_PER_DAY"),
         ({"TRAIN": "2031-01-01"}, "leaves 480 of 480 rows as normal"),
         ({"FILL": "zero"}, "fill must be"),

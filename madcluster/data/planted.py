@@ -8,11 +8,25 @@ import numpy as np
 
 from madcluster.arguments import check_whole
 
-__all__ = ["KINDS", "planted"]
+__all__ = ["KINDS", "check_kinds", "planted"]
 
 # kind -> length of an event in rows
 LENGTHS = {"spike": 3, "offset": 40, "frozen": 60, "noise": 60, "other time": 60}
 KINDS = tuple(LENGTHS)
+
+
+def check_kinds(kinds: Sequence[str]) -> Sequence[str]:
+    """The kinds, if each can be planted.
+
+    Raises
+    ------
+    ValueError
+        If there are none, or one is unknown.
+    """
+    unknown = [kinds] if isinstance(kinds, str) else sorted(set(kinds) - set(KINDS))
+    if unknown or not len(kinds):  # one word is no list of them
+        raise ValueError(f"kinds must be a list of some of {KINDS}, got {unknown or kinds}")
+    return kinds
 
 
 def planted(
@@ -64,9 +78,7 @@ def planted(
     >>> int(labels.sum())
     80
     """
-    unknown = [kinds] if isinstance(kinds, str) else sorted(set(kinds) - set(KINDS))
-    if unknown or not len(kinds):  # one word is no list of them
-        raise ValueError(f"kinds must be a list of some of {KINDS}, got {unknown or kinds}")
+    check_kinds(kinds)
     check_whole("per_kind", per_kind)
     if not 0 < sizes[0] <= sizes[1] < np.inf:
         raise ValueError(f"sizes must be two positive numbers in order, got {sizes}")

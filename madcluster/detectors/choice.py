@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from inspect import signature
 from itertools import product
 from typing import Any, NamedTuple
 
@@ -13,7 +14,7 @@ import pandas as pd
 from sklearn.base import clone
 
 from madcluster.arguments import check_seed, check_whole, outside
-from madcluster.data.planted import KINDS, planted
+from madcluster.data.planted import KINDS, check_kinds, planted
 from madcluster.data.series import checked_rows, names_of
 from madcluster.detectors.base import Detector
 from madcluster.detectors.floors import LargestDeviation, RandomScore
@@ -22,7 +23,7 @@ from madcluster.detectors.linear import LinearAutoregression, PCAError
 from madcluster.detectors.neighbors import KMeansAD, NearestNeighbor
 from madcluster.metrics import vus_score
 
-__all__ = ["Choice", "candidates", "choose"]
+__all__ = ["Choice", "candidates", "choose", "named"]
 
 FLOOR = "random"  # the row of a random score
 PLANTS = 3  # of each kind
@@ -68,10 +69,59 @@ def candidates(seed: int = 0) -> dict[str, Detector]:
     }
 
 
+def named(name: str, *, seed: int = 0, **arguments: Any) -> Detector:
+    """An unfitted detector by its name.
+
+    Parameters
+    ----------
+    name : str
+        One of `candidates`, which smooth; another of `madcluster.detectors.DETECTORS`; or an embedder
+        of `madcluster.models.EMBEDDERS`, with the head.
+    seed : int
+        If it takes one.
+    **arguments
+        Of its class.
+
+    Raises
+    ------
+    ValueError
+        For an unknown name, or an argument that is unknown or out of its range.
+
+    Examples
+    --------
+    >>> named("mahalanobis", window=5)
+    Mahalanobis(smooth=20, window=5)
+    """
+    from madcluster.detectors import DETECTORS
+    from madcluster.models import EMBEDDERS
+
+    if name in EMBEDDERS:
+        kind: Any = DETECTORS["madcluster"]
+        arguments = {"embedder": name, **arguments}
+    elif name in DETECTORS:
+        kind = DETECTORS[name]
+        usual = default(seed).get(name)
+        if usual is not None and "smooth" in signature(kind).parameters:
+            arguments = {"smooth": usual.smooth, **arguments}
+    else:
+        names = ", ".join([*DETECTORS, *EMBEDDERS])
+        raise ValueError(f"detector must be one of {names}, got {name!r}")
+    known = list(signature(kind).parameters)
+    for each in arguments:
+        if each not in known:
+            raise ValueError(f"{name} has no argument {each!r}, but {', '.join(known)}")
+    if "seed" in known:
+        arguments.setdefault("seed", seed)
+    detector: Detector = kind(**arguments)
+    detector.check()
+    return detector
+
+
 def choose(
     X: Any,
     candidates: Mapping[str, Detector] | None = None,
     *,
+    kinds: Sequence[str] = KINDS,
     seed: int = 0,
     most_rows: int = 10_000,
 ) -> Choice:
@@ -83,8 +133,10 @@ def choose(
     behind the best, the error being that of their difference over kinds and copies. So the order of the
     candidates matters: the cheapest first. In the end it is fitted to all rows.
 
-    The evidence is about these five kinds of anomaly, in rows like these. It says nothing about a fault
-    of another kind, and its values are not those that a real fault will have.
+    The evidence is about these kinds of anomaly, in rows like these and in sensors drawn at random. It
+    says nothing about a fault of another kind, and its values are not those that a real fault will
+    have. On the public entities the choice was hardly better than a candidate drawn at random (chapter
+    15, `benchmarks/choice.py`): choose by it where faults will look like what is planted.
 
     Parameters
     ----------
@@ -92,6 +144,8 @@ def choose(
         Normal rows, an array or a DataFrame.
     candidates : mapping of name to Detector, optional
         Not fitted; copies are. Those of `madcluster.detectors.choice.candidates` by default.
+    kinds : sequence of str
+        What is planted, of `madcluster.data.planted.KINDS`.
     seed : int
         Of the plants, and of the default candidates.
     most_rows : int
@@ -133,7 +187,7 @@ def choose(
     cut = len(rows) * 3 // 4
     plants = [
         (kind, *planted(rows[cut:], np.random.default_rng([seed, i]), kinds=[kind], **EVENTS))
-        for kind, i in product(KINDS, range(PLANTS))
+        for kind, i in product(check_kinds(kinds), range(PLANTS))
     ]
     found, faults, seconds = {}, {}, {}
     for name, each in {**tried, FLOOR: RandomScore(seed=seed)}.items():
