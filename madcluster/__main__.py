@@ -17,6 +17,7 @@ import os
 import shutil
 import sys
 import tempfile
+import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -131,6 +132,11 @@ def parser() -> argparse.ArgumentParser:
     stream.add_argument("--time", metavar="COLUMN", help="column of time stamps")
     stream.add_argument("--missing", choices=("refuse", "hold", "mask"), default="hold")
     stream.add_argument("--max-step", help="a longer step in time is a gap, such as 90s")
+    stream.add_argument(
+        "--late",
+        choices=("refuse", "drop"),
+        help="rows not later than the one before (default: refuse; with --state: drop)",
+    )
     stream.add_argument("--scores", action="store_true", help="write every score, too")
     stream.add_argument(
         "--state", metavar="FOLDER", help="go on after a kill: the source must send rows again"
@@ -142,16 +148,54 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; the exit status."""
     options = parser().parse_args(arguments)
     try:
-        COMMANDS[options.command](options)
+        with warnings.catch_warnings():
+            warnings.showwarning = _warn
+            _check(options)
+            COMMANDS[options.command](options)
     except (ValueError, OSError, ImportError, FloatingPointError) as error:
         if isinstance(error, BrokenPipeError):  # whoever reads has had enough
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 0
-        print(f"madcluster: {error}", file=sys.stderr)
+        _say(error)
         return 2
     except KeyboardInterrupt:
         return 130
     return 0
+
+
+def _say(what: object) -> None:
+    """One line on standard error."""
+    print("madcluster:", " ".join(str(what).split()), file=sys.stderr)
+
+
+def _warn(
+    message: object, category: type[Warning], filename: str, *_: object, **__: object
+) -> None:
+    """A warning that is meant for who called, and none of another library about itself."""
+    if issubclass(category, UserWarning):
+        _say(f"warning: {message}")
+
+
+def _check(options: argparse.Namespace) -> None:
+    """Look at what argparse does not, before anything is read."""
+    given = vars(options)
+    if given.get("label") and given["label"] == given.get("time"):
+        raise ValueError("--time and --label name the same column")
+    if options.command == "score" or options.command == "alarms":
+        _step(options.max_step)
+    if options.command == "report":
+        if not (options.time or options.rows_per_day):
+            raise ValueError("give --time, or --rows-per-day: alarms are counted by the day")
+        if not 0 < options.train_fraction < 1:
+            raise ValueError(f"--train-fraction must lie in (0, 1), got {options.train_fraction}")
+    out = given.get("out")
+    if out is not None and options.command == "report":
+        if Path(out).exists() and not Path(out).is_dir():
+            raise ValueError(f"--out {out} is a file; a report needs a folder")
+    elif out is not None and (Path(out).is_dir() or not Path(out).absolute().parent.is_dir()):
+        raise ValueError(f"--out {out} is no file in a folder that is there")
+    if out is None and "out" in given and sys.stdout is None:
+        raise ValueError("standard output is closed: give --out")
 
 
 # --- tables -------------------------------------------------------------------------------------------
@@ -198,15 +242,13 @@ def _table(options: argparse.Namespace) -> pd.DataFrame:
             **_reading(options),
         )
         if options.label:
-            frame = frame.drop(columns=options.label)
+            marks = frame.pop(options.label)
+            if options.command == "fit" and marks.any():
+                _say(
+                    f"warning: {int(marks.sum())} rows are labeled 1 in column {options.label!r}, the "
+                    f"first at {marks.idxmax()}; they are learned as normal: take them out"
+                )
         return fill_missing(frame, options.fill, path)[0]
-
-
-def _number_or_text(text: str | None) -> float | str | None:
-    try:
-        return None if text is None else float(text)
-    except ValueError:
-        return text
 
 
 def _step(text: str | None) -> Any:
@@ -254,18 +296,10 @@ def _detector(name: str, seed: int, settings: Sequence[str]) -> Detector:
     return named(name, seed=seed, **arguments)
 
 
-def _rows_per_day(options: argparse.Namespace, index: pd.Index) -> float:
-    """As given, or from the usual step of dates."""
+def _fit(options: argparse.Namespace) -> None:
     import pandas as pd
 
-    if options.rows_per_day is not None:
-        return float(options.rows_per_day)
-    if not isinstance(index, pd.DatetimeIndex) or len(index) < 2:
-        raise ValueError("give --rows-per-day, or --time with a column of dates")
-    return pd.Timedelta(days=1) / pd.Series(index).diff().mode()[0]
-
-
-def _fit(options: argparse.Namespace) -> None:
+    from madcluster.data.spans import rows_per_day
     from madcluster.detectors import choose
 
     detector = None
@@ -274,7 +308,9 @@ def _fit(options: argparse.Namespace) -> None:
     elif options.set:
         raise ValueError("--set needs a --detector whose argument it is")
     frame = _table(options)
-    rows_per_day = _rows_per_day(options, frame.index)
+    if options.rows_per_day is None and not isinstance(frame.index, pd.DatetimeIndex):
+        raise ValueError("give --rows-per-day, or --time with a column of dates")
+    per_day = options.rows_per_day or rows_per_day(frame.index)
     if detector is None:
         name, detector, evidence = choose(frame, seed=options.seed)
         print(evidence.iloc[:, :6].round(2).to_string(), file=sys.stderr)
@@ -284,7 +320,7 @@ def _fit(options: argparse.Namespace) -> None:
     detector.calibrate(
         "budget",
         alarms_per_day=options.alarms_per_day,
-        rows_per_day=rows_per_day,
+        rows_per_day=per_day,
         min_length=options.min_length,
         join=options.join,
     )
@@ -296,11 +332,25 @@ def _fit(options: argparse.Namespace) -> None:
     )
 
 
+def _of(detector: Detector, frame: pd.DataFrame, file: str) -> pd.DataFrame:
+    """The table, if its columns are those that were learned, in their order."""
+    known, names = list(detector.channels_), list(frame)
+    if names != known and hasattr(detector, "feature_names_in_"):
+        odd = [f"no {name!r}" for name in known if name not in names]
+        odd += [f"{name!r} in excess" for name in names if name not in known]
+        place = f"{names} for {known}"
+        raise ValueError(
+            f"{'standard input' if file == '-' else file} has other columns than were learned: "
+            f"{', '.join(odd) or f'another order, {place}'}"
+        )
+    return frame
+
+
 def _score(options: argparse.Namespace) -> None:
     from madcluster.detectors import Detector
 
     detector = Detector.load(options.model)
-    frame = _table(options)
+    frame = _of(detector, _table(options), options.file)
     scores = detector.decision_function(frame, max_step=_step(options.max_step))
     _write(scores.to_frame(), options.out, index=options.time is not None)
 
@@ -310,7 +360,7 @@ def _alarms(options: argparse.Namespace) -> None:
 
     detector = Detector.load(options.model)
     found = detector.alarms(
-        _table(options),
+        _of(detector, _table(options), options.file),
         max_step=_step(options.max_step),
         reasons=options.reasons,
         release=options.release,
@@ -332,9 +382,10 @@ def _report(options: argparse.Namespace) -> None:
     with _path(options.file) as path, tempfile.TemporaryDirectory() as work:
         parameters = {
             "FILES": os.path.abspath(path),
+            "NAME": "standard input" if options.file == "-" else options.file,
             "TIME": options.time or "",
             "LABEL": options.label or "",
-            "TRAIN": _number_or_text(options.train_until) or options.train_fraction,
+            "TRAIN": options.train_until or options.train_fraction,
             "FILL": options.fill or "",
             "READING": _reading(options),
             "ROWS_PER_DAY": options.rows_per_day or 0,
@@ -352,7 +403,8 @@ def _report(options: argparse.Namespace) -> None:
         except PapermillExecutionError as error:
             raise ValueError(error.evalue) from error
         folder.mkdir(parents=True, exist_ok=True)
-        write_page(page, folder / "report.html", title=f"Report on {Path(options.file).name}")
+        title = "standard input" if options.file == "-" else Path(options.file).name
+        write_page(page, folder / "report.html", title=f"Report on {title}")
     print(f"{folder / 'report.html'}", file=sys.stderr)
 
 
@@ -362,26 +414,35 @@ def _stream(options: argparse.Namespace) -> None:
     from madcluster.service.loop import serve
     from madcluster.service.streams import Stream
 
+    if options.state and options.scores:
+        raise ValueError("--scores and --state do not go together: a state keeps alarms alone")
+    if options.state and not options.time:
+        raise ValueError("--state needs --time, by which rows that come twice are known")
     detector = Detector.load(options.model)
     watch = OnlineAlarms(detector.threshold_, min_length=options.min_length, join=options.join)
     policy: dict[str, Any] = {
         "missing": options.missing,
         "max_step": _step(options.max_step),
-        "late": "drop",
+        "late": options.late or ("drop" if options.state else "refuse"),
         "alarms": watch,
     }
-    rows = _rows(options.time, detector.channels_)
-    if options.state:
-        if options.scores:
-            raise ValueError("--scores and --state do not go together: a state keeps alarms alone")
-        if not options.time:
-            raise ValueError("--state needs --time, by which rows that come twice are known")
-        serve(rows, detector, options.state, **policy)
-        return
-    stream = Stream(detector, **policy)
-    for row, time in rows:
-        _tell(stream, stream.update(row, time), options.scores)
-    _tell(stream, stream.finish(), options.scores)
+    rows = _Rows(options.time, detector.channels_)
+    try:
+        if options.state:
+            stream = serve(rows, detector, options.state, **policy)
+        else:
+            stream = Stream(detector, **policy)
+            for row, time in rows:
+                _tell(stream, stream.update(row, time), options.scores)
+            _tell(stream, stream.finish(), options.scores)
+    except ValueError as error:
+        where = f"standard input: row {rows.line}: " if rows.line > 1 else ""
+        raise ValueError(f"{where}{error}") from error
+    if stream.dropped:
+        _say(
+            f"warning: {stream.dropped} rows came late and were left out; the latest time was "
+            f"{stream.time}"
+        )
 
 
 def _tell(stream: Any, scores: Any, every: bool) -> None:
@@ -398,49 +459,63 @@ def _tell(stream: Any, scores: Any, every: bool) -> None:
         sys.stdout.flush()
 
 
-def _rows(time: str | None, channels: Sequence[str]) -> Iterator[tuple[dict[str, float], Any]]:
+class _Rows:
     """Rows of a CSV on standard input as they come, with their times."""
-    import pandas as pd
 
-    from madcluster.data.tables import MISSING
+    def __init__(self, time: str | None, channels: Sequence[str]) -> None:
+        self.time, self.channels = time, channels
+        self.line = 0  # as in an editor: the header is 1
 
-    lines = csv.reader(sys.stdin, strict=True)
-    names = [name.strip() for name in next(lines, [])]
-    for name in (*channels, *([time] if time else [])):
-        if name not in names:
-            raise ValueError(f"standard input has no column {name!r}; it has {', '.join(names)}")
-    places = {name: names.index(name) for name in channels}
-    for cells in lines:
-        if not cells:
-            continue
-        if len(cells) != len(names):
+    def __iter__(self) -> Iterator[tuple[dict[str, float], Any]]:
+        lines = csv.reader(sys.stdin, strict=True)
+        try:
+            names = [name.strip() for name in next(lines, [])]
+            wanted = [*self.channels, *([self.time] if self.time else [])]
+            for name in wanted:
+                if names.count(name) != 1:
+                    many = "more than one" if name in names else "no"
+                    raise ValueError(f"it has {many} column {name!r}, but {', '.join(names)}")
+            places = [names.index(name) for name in wanted]
+            for cells in lines:
+                self.line = lines.line_num
+                if not cells:
+                    continue
+                if len(cells) != len(names):
+                    raise ValueError(f"it has {len(cells)} columns, the header has {len(names)}")
+                row = {
+                    names[i]: self._number(names[i], cells[i])
+                    for i in places
+                    if names[i] != self.time
+                }
+                yield row, self._stamp(cells[places[-1]]) if self.time else None
+        except csv.Error as error:
+            self.line = lines.line_num
+            raise ValueError(f"it cannot be read: {error}") from error
+
+    def _number(self, name: str, cell: str) -> float:
+        from madcluster.data.tables import MISSING
+
+        cell = cell.strip()
+        if cell.lower() in MISSING:
+            return math.nan
+        try:
+            if "_" not in cell:  # which Python reads, and no other
+                return float(cell)
+        except ValueError:
+            pass
+        raise ValueError(f"column {name!r} holds {cell!r}, not a number")
+
+    def _stamp(self, cell: str) -> Any:
+        import pandas as pd
+
+        with contextlib.suppress(ValueError):
+            return float(cell)
+        stamp = pd.to_datetime(cell, format="ISO8601", errors="coerce")
+        if stamp is pd.NaT:
             raise ValueError(
-                f"standard input: row {lines.line_num} has {len(cells)} columns, the header has "
-                f"{len(names)}"
+                f"column {self.time!r} holds {cell!r}, not a number or an ISO 8601 date"
             )
-        row = {}
-        for name, place in places.items():
-            cell = cells[place].strip()
-            try:
-                row[name] = math.nan if cell.lower() in MISSING else float(cell)
-            except ValueError:
-                raise ValueError(
-                    f"standard input: row {lines.line_num}, column {name!r} holds {cell!r}, not a "
-                    f"number"
-                ) from None
-        stamp: Any = None
-        if time:
-            text = cells[names.index(time)]
-            try:
-                stamp = float(text)
-            except ValueError:
-                stamp = pd.to_datetime(text, format="ISO8601", errors="coerce")
-                if stamp is pd.NaT:
-                    raise ValueError(
-                        f"standard input: row {lines.line_num}, column {time!r} holds {text!r}, not a "
-                        f"number or an ISO 8601 date"
-                    ) from None
-        yield row, stamp
+        return stamp
 
 
 COMMANDS = {

@@ -33,6 +33,7 @@ from sklearn.base import clone
 
 from madcluster.arguments import check_number, check_whole, plain
 from madcluster.data.series import checked_rows, names_of
+from madcluster.data.spans import rows_per_day
 from madcluster.data.tables import read_table
 from madcluster.detectors import CheckpointError, Detector, choose
 from madcluster.detectors.base import FORMAT
@@ -414,14 +415,7 @@ def _rows_per_day(rows: Any) -> float:
             "rows_per_day is needed, for its rows have no dates: give it, or a DataFrame indexed by "
             "dates, or files with time=… by tables_in"
         )
-    steps = np.diff(index.as_unit("ns").asi8)
-    if not (steps > 0).all():
-        row = int(np.argmin(steps > 0)) + 1
-        raise ValueError(
-            f"its times must go forward: row {row} is of {index[row]}, not later than "
-            f"{index[row - 1]} before it"
-        )
-    return float(pd.Timedelta("1D").as_unit("ns").value / np.median(steps))
+    return rows_per_day(index)
 
 
 def _digest(rows: pd.DataFrame | np.ndarray) -> str:

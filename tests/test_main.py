@@ -181,7 +181,25 @@ def test_a_stream_with_a_state_goes_on(folder, tmp_path, monkeypatch):
             "--max-step 'soon' is neither",
         ),
         (["stream", "{}/model", "--state", "x"], "--state needs --time"),
-        (["report", "{}/new.csv", "--detector", "pca", "--out", "x"], "detector must be one of"),
+        (["score", "{}/new.csv", "{}/model"], "row 2, column 'minute' holds"),
+        (["score", "{}/labeled.csv", "{}/model", "--time", "minute"], "'fault' in excess"),
+        (["score", "{}/new.csv", "{}/model", "--time", "pump"], "column 'minute' holds"),
+        (["score", "{}/new.csv", "{}/model", "--out", "{}"], "is no file in a folder"),
+        (["score", "{}/new.csv", "{}/model", "--out", "{}/no/x"], "is no file in a folder"),
+        (
+            ["fit", "{}/normal.csv", "--time", "pump", "--label", "pump", "--out", "x"],
+            "--time and --label name the same column",
+        ),
+        (["report", "{}/new.csv", "--out", "x"], "give --time, or --rows-per-day"),
+        (
+            ["report", "{}/new.csv", "--time", "minute", "--train-fraction", "50", "--out", "x"],
+            "--train-fraction must lie in (0, 1)",
+        ),
+        (["report", "{}/new.csv", "--time", "minute", "--out", "{}/model"], "is a file; a report"),
+        (
+            ["report", "{}/new.csv", "--time", "minute", "--detector", "pca", "--out", "x"],
+            "detector must be one of",
+        ),
     ],
 )
 def test_wrong_input_is_one_line_and_status_2(folder, capsys, arguments, message, monkeypatch):
@@ -197,15 +215,41 @@ def test_wrong_input_is_one_line_and_status_2(folder, capsys, arguments, message
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("minute,inflow\n", "has no column 'outflow'"),
-        ("minute,inflow,outflow,pump,valve\n2026-03-01,1,2,3\n", "row 2 has 4 columns"),
+        ("minute,inflow\n", "it has no column 'outflow'"),
+        ("minute,inflow,outflow,pump,valve\n2026-03-01,1,2,3\n", "row 2: it has 4 columns"),
         ("minute,inflow,outflow,pump,valve\n2026-03-01,1,2,x,4\n", "column 'pump' holds 'x'"),
+        ("minute,inflow,outflow,pump,pump,valve\n", "more than one column 'pump'"),
+        ("minute,inflow,outflow,pump,valve\n2026-03-01,1_0,2,3,4\n", "column 'inflow' holds '1_0'"),
+        ('minute,inflow,outflow,pump,valve\n2026-03-01,1,2,3,"4\n', "row 2: it cannot be read"),
+        (
+            "minute,inflow,outflow,pump,valve\n2026-03-02,1,2,3,4\n2026-03-01,1,2,3,4\n",
+            "row 3: rows are late",
+        ),
         ("minute,inflow,outflow,pump,valve\nnoon,1,2,3,4\n", "holds 'noon', not a number or"),
     ],
 )
 def test_a_stream_names_the_row_that_is_wrong(folder, capsys, monkeypatch, content, message):
     assert stream(folder, content, monkeypatch) == 2
     assert message in capsys.readouterr().err
+
+
+def test_rows_that_were_left_out_are_told(folder, tmp_path, capsys, monkeypatch):
+    lines = (folder / "new.csv").read_text().splitlines(keepends=True)
+    lines[50] = "2204-01-01 00:00:00" + lines[50][lines[50].index(",") :]
+    assert stream(folder, "".join(lines), monkeypatch, "--late", "drop") == 0
+    said = capsys.readouterr().err
+    assert "650 rows came late and were left out; the latest time was 2204-01-01" in said
+
+
+def test_what_is_odd_about_normal_rows_is_a_warning(folder, tmp_path, capsys):
+    fit = ["fit", folder / "labeled.csv", "--rows-per-day", 1440, "--out", tmp_path / "model"]
+    assert run(*fit, "--time", "minute", "--label", "fault") == 0
+    assert "warning: " in (said := capsys.readouterr().err)
+    assert "rows are labeled 1 in column 'fault', the first at 2026-03-02" in said
+    seconds = pd.read_csv(folder / "normal.csv").assign(minute=np.arange(900) * 60)
+    seconds.to_csv(tmp_path / "seconds.csv", index=False)
+    assert run("fit", tmp_path / "seconds.csv", *fit[2:]) == 0
+    assert "column 'minute' goes up by the same step" in capsys.readouterr().err
 
 
 def test_help_needs_neither_torch_nor_pandas():

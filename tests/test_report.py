@@ -8,7 +8,7 @@ from papermill.exceptions import PapermillExecutionError
 
 from madcluster.__main__ import REPORT, main
 from madcluster.detectors import Detector
-from madcluster.notebooks import run_notebook
+from madcluster.notebooks import run_notebook, write_page
 
 
 def machine(step, days, seed=0):
@@ -56,9 +56,10 @@ def test_a_machine_with_a_daily_cycle(tmp_path, step, days):
     parameters = {"LABEL": "fault", "DETECTOR": "mahalanobis", "MIN_LENGTH": 1, "JOIN": 2}
     text, alarms = reported(tmp_path, frame.drop(gap), **parameters)
     assert "1; no window of a score reaches across one" in text
-    assert "names 1 faults; **1 were caught**" in text
-    assert "never moved in the normal part: spare" in text
+    assert "names 1 fault; alarms touch **1**" in text
+    assert "Never moved in the normal part: `spare`" in text
     assert "No change was found" in text
+    assert "1 gap in time" in text
     fault = frame.index[labels == 1]
     hit = alarms[(alarms["start"] <= fault[-1]) & (alarms["end"] >= fault[0])]
     assert hit["reasons"].str.startswith("heat").all()
@@ -87,9 +88,38 @@ def test_several_files_a_time_to_train_until_and_words_among_the_numbers(tmp_pat
         "DETECTOR": "pca_error",
     }
     said, _ = reported(tmp_path, frame, **parameters)
-    assert "2 files" in said
+    assert "2 files: machine_a.csv, machine_b.csv" in said
     assert "1,152 rows, to 2026-01-12 23:45:00" in said
     assert "1 of 11,520" in said
+
+
+def test_zones_and_jitter_and_names_that_are_code(tmp_path):
+    frame, _ = machine(pd.Timedelta("15min"), 20)
+    rng = np.random.default_rng(1)
+    late = pd.to_timedelta(rng.uniform(-30, 30, len(frame)), unit="s")
+    frame.index = (frame.index + late).tz_localize("Europe/Berlin").rename("time")
+    names = ["a, b", "<script>alert(1)</script>", "cost $x^$", "c_*d*", "e`f", "<b>still</b>"]
+    frame.columns = names
+    frame[names[2]] += np.where(np.arange(len(frame)) > 1800, 3, 0)
+    text, alarms = reported(tmp_path, frame, DETECTOR="pca_error", TRAIN="2026-01-11")
+    assert "one every 0 days 00:1" in text  # some seconds beside a quarter of an hour
+    assert "gaps in time</th>\n      <td>none" in text
+    assert "<script>alert" not in text
+    assert "<b>still" not in text.replace("`<b>still</b>`", "")  # code, which is shown as it is
+    assert len(alarms)
+    write_page(tmp_path / "report.ipynb", tmp_path / "page.html", title="x")
+    page = (tmp_path / "page.html").read_text()
+    assert "<script>alert" not in page
+    assert "<b>still" not in page
+
+
+def test_a_wholly_changed_process_is_said(tmp_path):
+    frame, _ = machine(pd.Timedelta("1h"), 80)
+    frame.iloc[1000:, :5] += 30
+    text, alarms = reported(tmp_path, frame, DETECTOR="pca_error", MIN_LENGTH=1)
+    assert "More than a fifth of the later rows lie above" in text
+    assert "No change was found" not in text or "none could be" in text
+    assert alarms["rows"].max() > 900
 
 
 @pytest.mark.parametrize(
@@ -97,7 +127,9 @@ def test_several_files_a_time_to_train_until_and_words_among_the_numbers(tmp_pat
     [
         ({"DETECTOR": "pca"}, "detector must be one of"),
         ({"TIME": ""}, "give TIME, or ROWS_PER_DAY"),
-        ({"TRAIN": "2031-01-01"}, "leaves 480 of 480 rows as normal"),
+        ({"TRAIN": "2031-01-01"}, "leaves 480 of 480 rows before it"),
+        ({"TRAIN": 50}, "50 is neither a share in"),
+        ({"FILES": "none*.csv"}, r"no table at none\*\.csv"),
         ({"FILL": "zero"}, "fill must be"),
         ({"ALARMS_PER_DAY": -1}, "ALARMS_PER_DAY must not be negative"),
     ],

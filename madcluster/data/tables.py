@@ -563,10 +563,16 @@ def read_table(
         missing values, ragged rows, names that repeat or are none, and time stamps that repeat or go
         back. Rows of text are counted from 1, which is the header, those of parquet from 0. Naming the
         file and what it is, for one of another kind, such as a workbook, and for one that is damaged.
+
+    Warns
+    -----
+    ClockWarning
+        Without `time`, for a column that goes up as a clock or an index does, or has the name of one.
     """
     table, index = _read(
         Path(path), time, label, missing, separator, decimal, encoding, time_format, na_values
     )
+    _look_for_clocks(table, Path(path), time)
     return pd.DataFrame(table.rows, columns=table.names, index=index, copy=False)
 
 
@@ -728,14 +734,7 @@ def from_csv(
         return table._replace(names=names, rows=values), index, marks
 
     table, before, marks = read(path)
-    if time is None:
-        for column, reason in _clocks(table):
-            warnings.warn(
-                f"{path}: column {column!r} {reason}, and is taken as a sensor: say time={column!r}, "
-                f"or leave it out of the file",
-                ClockWarning,
-                stacklevel=outside(),
-            )
+    _look_for_clocks(table, path, time)
     if test is not None:
         later, index, marks_later = read(Path(test))
         train, rows = table.rows, later.rows
@@ -780,6 +779,19 @@ def from_csv(
         filled=filled + more,
         train_time=before,
     )
+
+
+def _look_for_clocks(table: _Table, path: Path, time: str | None) -> None:
+    """Warn of columns that are a clock or an index, where none was named as such."""
+    if time is not None:
+        return
+    for column, reason in _clocks(table):
+        warnings.warn(
+            f"{path}: column {column!r} {reason}, and is taken as a sensor: say time={column!r}, or "
+            f"leave it out of the file",
+            ClockWarning,
+            stacklevel=outside(),
+        )
 
 
 def _clocks(table: _Table) -> Iterator[tuple[str, str]]:
