@@ -146,6 +146,82 @@ def test_a_service_says_what_it_needs(series, detector, tmp_path):
         serve(rows, detector, tmp_path / "d")
 
 
+def contents(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+REMEDY = r"begin in another folder, or move state, alarms\.jsonl and verdicts\.jsonl away together"
+
+
+@pytest.mark.parametrize("left", ["alarms.jsonl", "verdicts.jsonl"])
+def test_alarms_without_their_state_are_not_cut(series, detector, tmp_path, left):
+    rows, threshold = (series.test, np.arange(ROWS)), detector.threshold_
+    folder = tmp_path / "pump"
+    serve([rows], detector, folder, alarms=OnlineAlarms(threshold))
+    first = history(folder)["start"].iloc[0]
+    mark(folder, first, "fault")
+    (folder / "state").rename(tmp_path / "state")
+    for name in {"alarms.jsonl", "verdicts.jsonl"} - {left}:
+        (folder / name).rename(tmp_path / name)
+    before = contents(folder)
+    words = rf"pump has lines in {left} .* belong to a state that is gone\. Put the state back, "
+    with pytest.raises(CheckpointError, match=words + REMEDY):
+        serve([rows], detector, folder, alarms=OnlineAlarms(threshold))
+    assert contents(folder) == before
+    for path in (tmp_path / name for name in {"alarms.jsonl", "verdicts.jsonl", "state"} - {left}):
+        path.rename(folder / path.name)
+    serve([rows], detector, folder)  # as the message says
+    assert history(folder)["verdict"].tolist()[0] == "fault"
+    (folder / "away").mkdir()
+    for name in ("state", "alarms.jsonl", "verdicts.jsonl"):
+        (folder / name).rename(folder / "away" / name)
+    serve([rows], detector, folder, alarms=OnlineAlarms(threshold))
+    assert history(folder)["verdict"].isna().all()
+
+
+def test_a_state_that_cannot_be_gone_on_with_is_left_as_it_is(series, detector, tmp_path):
+    rows = [(series.test, np.arange(ROWS))]
+    serve(rows, detector, tmp_path, alarms=OnlineAlarms(detector.threshold_))
+    other = Mahalanobis(window=5, aggregate="last").fit(series.train[:200])
+    before = contents(tmp_path)
+    with pytest.raises(CheckpointError, match=rf"go on: .* of a detector with another .*{REMEDY}"):
+        serve(rows, other, tmp_path)
+    assert contents(tmp_path) == before
+    (tmp_path / "state").write_bytes(before["state"][:-9])
+    with pytest.raises(CheckpointError, match=rf"go on: .*state.* Put a copy .*{REMEDY}"):
+        serve(rows, detector, tmp_path)
+    (tmp_path / "state").write_bytes(before["state"])
+    (tmp_path / "alarms.jsonl").unlink()
+    with pytest.raises(CheckpointError, match=rf"holds 0 events, but the state .*{REMEDY}"):
+        serve(rows, detector, tmp_path)
+    assert contents(tmp_path) == {"state": before["state"]}
+
+
+def test_a_service_that_is_killed_before_its_first_save_goes_on(series, detector, tmp_path):
+    def killed():
+        yield series.test[:200], np.arange(200)
+        raise Killed
+
+    def started(source, folder):
+        return serve(source, detector, folder, alarms=OnlineAlarms(detector.threshold_, join=3))
+
+    with pytest.raises(Killed):
+        started(killed(), tmp_path / "one")
+    assert len(reported(tmp_path / "one")) > 0
+    assert Stream.load(tmp_path / "one" / "state", detector).seen == 0
+    for name in ("one", "two"):
+        stream = started([(series.test, np.arange(ROWS))], tmp_path / name)
+        assert (stream.seen, stream.dropped) == (ROWS, 0)
+    assert reported(tmp_path / "one") == reported(tmp_path / "two")
+    assert Stream.load(tmp_path / "one" / "state", detector).seen == ROWS
+
+
+def test_a_start_that_fails_leaves_no_state(series, detector, tmp_path):
+    with pytest.raises(ValueError, match="rows need times"):
+        serve([(series.test, None)], detector, tmp_path, alarms=OnlineAlarms(1.0))
+    assert not (tmp_path / "state").exists()
+
+
 def line(kind, start, stop, peak, score, reported):
     about = {"event": kind, "start": start, "stop": stop, "peak": peak, "score": score}
     return json.dumps({**about, "reported": reported}) + "\n"

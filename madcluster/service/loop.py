@@ -5,6 +5,8 @@ Its alarms can be read as a table, and marked by who has looked at them.
 
 from __future__ import annotations
 
+import copy
+import io
 import json
 import math
 import os
@@ -26,6 +28,9 @@ from madcluster.service.streams import Scores, Stream
 __all__ = ["Verdict", "history", "line_of", "mark", "serve"]
 
 STATE, EVENTS, VERDICTS = "state", "alarms.jsonl", "verdicts.jsonl"  # in the folder of a service
+ELSEWHERE = (  # what can be done where they do not belong together
+    f"begin in another folder, or move {STATE}, {EVENTS} and {VERDICTS} away together"
+)
 
 Verdict = Literal["fault", "false"]
 
@@ -43,11 +48,12 @@ def serve(
 
     The events go to `alarms.jsonl` in the folder, one JSON object a line; the state goes to `state`. A
     state says how many events it has reported, and a start cuts off those after them, so what comes
-    twice is written once. What has to be repeated is the source's part: it must give again, after a
-    restart, all rows since `saved` was last called, as a broker does with messages that nobody has
-    acknowledged. Rows that the state knows are then late, and dropped. So nothing is lost and nothing
-    comes twice where the process is killed, wherever that is; a computer that loses its power may lose
-    files that its disk has not got yet.
+    twice is written once. A first state is there before the first event: where there are events or
+    verdicts and no state, it is lost, and the start is refused. What has to be repeated is the source's
+    part: it must give again, after a restart, all rows since `saved` was last called, as a broker does
+    with messages that nobody has acknowledged. Rows that the state knows are then late, and dropped. So
+    nothing is lost and nothing comes twice where the process is killed, wherever that is; a computer
+    that loses its power may lose files that its disk has not got yet.
 
     Parameters
     ----------
@@ -75,22 +81,23 @@ def serve(
     ValueError
         If there are no alarms in the options, or rows have no times.
     CheckpointError
-        If there is a state, and it is damaged or of another detector, or `alarms.jsonl` is not its own.
+        If there is a state, and it is damaged or of another detector, or `alarms.jsonl` is not its own;
+        if there is none, but events or verdicts of one that is gone. Nothing in the folder is changed
+        then.
     """
     every, folder = check_whole("every", every), Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    if (folder / STATE).exists():
-        stream = Stream.load(folder / STATE, detector)
-    else:
-        stream = Stream(detector, **{"late": "drop", **options})
+    stream, begun = _begun(folder, detector, options)
     if stream.alarms is None:
         raise ValueError("a service needs alarms, such as alarms=OnlineAlarms(detector.threshold_)")
     _cut(folder / EVENTS, stream.alarms.reported)
     with open(folder / EVENTS, "a", encoding="utf-8") as events:
 
         def save() -> None:
+            nonlocal begun
             events.flush()  # before the state, which counts them
             stream.save(folder / STATE)
+            begun = None
             saved()
 
         done = stream.seen + stream.dropped
@@ -99,12 +106,38 @@ def serve(
             came = stream.seen + stream.dropped
             if came > done and stream.time is None:
                 raise ValueError("rows need times, by which those that come twice are known")
+            if begun is not None and stream.events:
+                begun.save(folder / STATE)  # events are never without a state
+                begun = None
             events.writelines(line_of(event, stream.time) for event in stream.events)
             if came >= done + every or (rows is None and came > done):
                 save()
                 done = came
         save()
     return stream
+
+
+def _begun(folder: Path, detector: Scores, options: dict[str, Any]) -> tuple[Stream, Stream | None]:
+    """The stream, and where there is no state yet a second one that stays as it is without rows."""
+    path = folder / STATE
+    if path.exists():
+        try:
+            return Stream.load(path, detector), None
+        except CheckpointError as error:
+            raise CheckpointError(
+                f"{folder} cannot go on: {error.args[0][:200]}. Put a copy in its place, or go on with "
+                f"its detector; otherwise {ELSEWHERE}"
+            ) from error
+    for name in (EVENTS, VERDICTS):
+        if (folder / name).exists() and (folder / name).stat().st_size:
+            raise CheckpointError(
+                f"{folder} has lines in {name} and no {STATE}: its alarms belong to a state that is "
+                f"gone. Put the state back, {ELSEWHERE}"
+            )
+    options = {"late": "drop", **options}
+    stream = Stream(detector, **options)
+    # alarms change with the stream that they are given to
+    return stream, Stream(detector, **{**options, "alarms": copy.copy(stream.alarms)})
 
 
 def line_of(event: AlarmEvent, time: Any) -> str:
@@ -115,13 +148,13 @@ def line_of(event: AlarmEvent, time: Any) -> str:
 
 
 def _cut(path: Path, lines: int) -> None:
-    """Leave the first lines of a file, and nothing after them."""
-    path.touch()
-    with open(path, "r+b") as file:
+    """Leave the first lines of a file, and nothing after them; no file is one without lines."""
+    with open(path, "r+b") if path.exists() else io.BytesIO() as file:
         for line in range(lines):
             if not file.readline().endswith(b"\n"):
                 raise CheckpointError(
-                    f"{path} holds {line} events, but the state beside it has reported {lines}"
+                    f"{path} holds {line} events, but the state beside it has reported {lines}. Put a "
+                    f"copy in its place, {ELSEWHERE}"
                 )
         file.truncate(file.tell())
 
