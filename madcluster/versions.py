@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from itertools import product
+from numbers import Real
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
@@ -68,7 +69,8 @@ class Versions:
     and its entry leaves a file without an entry. The next `add`, `refit` or `switch` takes it up, with
     a note that says so and without putting it into service; nothing is thrown away. So where
     `versions.json` is lost or damaged it may be moved away: the files are taken up again, and only
-    notes and switches are gone.
+    notes and switches are gone. Only the first version of all goes into service by itself: where files
+    were taken up and nobody has said which one serves, none does until `switch`.
 
     A service does not follow by itself. Its saved stream is of one detector and keeps the threshold
     with which it was begun, so a version is served with a folder of its own; see
@@ -123,7 +125,10 @@ class Versions:
 
     @property
     def current(self) -> int | None:
-        """The number of the version in service; None before the first."""
+        """The number of the version in service.
+
+        None before the first, and where files were taken up until `switch` says which one serves.
+        """
         return _in_service(self._listed())
 
     def frame(self) -> pd.DataFrame:
@@ -148,7 +153,7 @@ class Versions:
         return frame.astype({"from": "Int64", "to": "int64"})
 
     def add(self, detector: Detector, note: str = "") -> int:
-        """Keep a detector as a version of its own; the first one is put into service.
+        """Keep a detector as a version of its own; the first one in the folder is put into service.
 
         Parameters
         ----------
@@ -166,16 +171,18 @@ class Versions:
         NotFittedError
             If the detector is not fitted.
         TypeError, ValueError
-            If it cannot be saved, see `Detector.save`, or the note is more than one line.
+            If it is no detector or cannot be saved, see `Detector.save`, or the note is more than one
+            line.
         CheckpointError
             If `read` cannot read what was saved: then it is no version.
         """
-        detector.as_fitted  # noqa: B018  # before there is a folder
+        _check_detector("detector", detector).as_fitted  # noqa: B018  # before there is a folder
         check_line("note", note)
         self.folder.mkdir(parents=True, exist_ok=True)
         with locked(self.folder / LOCK):
             listed = self._with_files()
             number = 1 + max((about["number"] for about in listed["versions"]), default=0)
+            first = not listed["versions"]  # and no file was taken up, of which one may have served
             path = self._path(number)
             detector.save(path)
             try:
@@ -184,7 +191,7 @@ class Versions:
                 path.unlink()
                 raise
             listed["versions"].append(_about(number, _now(), detector, note))
-            if _in_service(listed) is None:
+            if first:
                 listed["switches"].append(_switch(None, number, note))
             self._write(listed)
         return number
@@ -195,7 +202,7 @@ class Versions:
         Raises
         ------
         ValueError
-            If there is none of that number, or none at all.
+            If there is none of that number, or none in service.
         CheckpointError, FileNotFoundError
             If its file is damaged or gone.
         """
@@ -203,9 +210,9 @@ class Versions:
         if number is None:
             number = _in_service(listed)
         if number is None:
-            raise ValueError(
-                f"{self.folder} has no version in service: add a detector, or switch to a version"
-            )
+            numbers = sorted({*(about["number"] for about in listed["versions"]), *self._files()})
+            remedy = f"switch to one of {numbers}" if numbers else "add a detector"
+            raise ValueError(f"{self.folder} has no version in service: {remedy}")
         return self.read(self._path(_checked_number(number, listed)))
 
     def switch(self, number: int, note: str = "") -> None:
@@ -296,10 +303,10 @@ class Versions:
         """The same, with entries for files that have none; under the lock, so none is being written."""
         listed = self._listed()
         known = {about["number"] for about in listed["versions"]}
-        for path in self.folder.glob("*.safetensors"):
-            number = int(path.stem) if path.stem.isdecimal() else 0
-            if number in known or number < 1 or path != self._path(number):
+        for number in self._files():
+            if number in known:
                 continue
+            path = self._path(number)
             added = datetime.fromtimestamp(path.stat().st_mtime, UTC).isoformat(timespec="seconds")
             try:
                 detector = self.read(path)
@@ -311,6 +318,12 @@ class Versions:
             listed["versions"].append(_about(number, added, detector, note))
         listed["versions"].sort(key=lambda about: about["number"])
         return listed
+
+    def _files(self) -> list[int]:
+        """Numbers of the versions that have a file, in no order."""
+        stems = [path.stem for path in self.folder.glob("*.safetensors")]
+        numbers = {stem: int(stem) for stem in stems if stem.isdecimal()}
+        return [n for stem, n in numbers.items() if n > 0 and self._path(n).stem == stem]
 
     def _write(self, listed: dict[str, Any]) -> None:
         with whole_file(self.folder / LIST) as part:
@@ -450,10 +463,10 @@ def compare(
     NotFittedError
         If one is not fitted.
     ValueError
-        If the channels differ, an argument is out of its range, X is too short, or no row has a score
-        by both.
+        If one is no detector, the channels differ, an argument is out of its range, X is too short, or
+        no row has a score by both.
     """
-    _check_channels(old, new)
+    _check_channels(_check_detector("old", old), _check_detector("new", new))
     rows_per_day = check_number("rows_per_day", rows_per_day, 0)
     plants, seed = check_whole("plants", plants, 0), check_seed(seed)
     index = X.index if isinstance(X, pd.DataFrame) else None
@@ -495,6 +508,12 @@ def compare(
         _together(found["old"], found["new"], scores, index),
         _on_planted(detectors, X, max_step, plants, seed) if plants else None,
     )
+
+
+def _check_detector(name: str, value: object) -> Detector:
+    if not isinstance(value, Detector):
+        raise ValueError(f"{name} must be a fitted Detector, got {value!r:.100}")
+    return value
 
 
 def _check_channels(old: Detector, new: Detector) -> None:
@@ -729,8 +748,9 @@ def normal_rows(
     Raises
     ------
     ValueError
-        If an alarm of the span has no verdict; the first is named. If an argument is out of its range,
-        the index does not go forward, or no row is left.
+        If an alarm of the span has no verdict, or any alarm no start or no end, or one before its
+        start; the first is named. If an argument is out of its range, the index does not go forward, or
+        no row is left.
 
     Examples
     --------
@@ -748,6 +768,7 @@ def normal_rows(
         raise ValueError("frame must have an index of dates or numbers that go forward")
     alarms = _as_table(alarms)
     said = _checked_verdicts(verdicts, len(alarms))
+    _check_placed(alarms)
     starts, stops = _rows_of(alarms, index, first)
     keep = np.ones(n, bool)
     for i, (start, stop, scored) in enumerate(
@@ -770,7 +791,12 @@ def normal_rows(
 
 def _as_table(alarms: pd.DataFrame | Sequence[Alarm]) -> pd.DataFrame:
     if not isinstance(alarms, pd.DataFrame):
-        return as_frame([Alarm(*alarm) for alarm in alarms])
+        try:
+            return as_frame([Alarm(*alarm) for alarm in alarms])
+        except (TypeError, ValueError) as error:
+            raise ValueError(
+                f"alarms must be a DataFrame or a list of Alarm, got {alarms!r:.100}"
+            ) from error
     absent = [name for name in ("start", "score") if name not in alarms.columns]
     if absent or not {"stop", "end"} & set(alarms.columns):
         raise ValueError(
@@ -781,13 +807,39 @@ def _as_table(alarms: pd.DataFrame | Sequence[Alarm]) -> pd.DataFrame:
 
 def _checked_verdicts(verdicts: Any, n: int) -> list[str | None]:
     """One for each alarm, None for those that nobody has looked at."""
-    said: list[str | None] = [None if pd.isna(v) else v for v in verdicts]
+    if isinstance(verdicts, str) or not isinstance(verdicts, Iterable):
+        raise ValueError(
+            f"verdicts must be one for each of {n} alarms, None for one that nobody has looked at, got "
+            f"{verdicts!r}"
+        )
+    said = [None if pd.api.types.is_scalar(v) and pd.isna(v) else v for v in verdicts]
     if len(said) != n:
         raise ValueError(f"verdicts must be one for each of {n} alarms, got {len(said)}")
     for verdict in said:
         if verdict is not None:
             check_one_of("verdicts", verdict, get_args(Verdict))
     return said
+
+
+def _check_placed(alarms: pd.DataFrame) -> None:
+    """Refuse an alarm that lies nowhere: it would be left out, and its rows pass for normal."""
+    last = "end" if "end" in alarms.columns else "stop"
+    starts, stops = alarms["start"], alarms[last]
+    for i, (start, stop) in enumerate(zip(starts, stops, strict=True)):
+        for name, value in (("start", start), (last, stop)):
+            if pd.isna(value):
+                raise ValueError(
+                    f"alarms has no {name} in row {i} (start {start}, {last} {stop}): give it, or "
+                    f"leave the alarm out with its verdict"
+                )
+            if last == "stop" and (not isinstance(value, Real) or value % 1 != 0):
+                raise ValueError(f"alarms must have whole numbers in {name}, row {i} has {value!r}")
+        try:
+            back = stop < start if last == "end" else stop <= start
+        except TypeError as error:
+            raise ValueError(f"alarms has {start!r} and {stop!r} in row {i}: {error}") from error
+        if back:
+            raise ValueError(f"alarms goes back in row {i}: start {start}, {last} {stop}")
 
 
 def _rows_of(alarms: pd.DataFrame, index: pd.Index, first: int) -> tuple[list[int], list[int]]:
@@ -806,4 +858,4 @@ def _rows_of(alarms: pd.DataFrame, index: pd.Index, first: int) -> tuple[list[in
     starts, stops = alarms["start"] - first, alarms["stop"] - first
     if "ended" in alarms.columns:  # an open alarm is not known to have stopped
         stops = stops.where(alarms["ended"].notna(), np.maximum(stops, len(index)))
-    return starts.tolist(), stops.tolist()
+    return starts.astype(int).tolist(), stops.astype(int).tolist()

@@ -186,7 +186,7 @@ def test_a_kill_between_file_and_entry_loses_nothing(detector, tmp_path, monkeyp
     frame = kept.frame()
     assert frame["note"].tolist()[-2:] == ["taken up: its file had no entry", "again"]
     assert set(frame["threshold"]) == {detector.threshold_}
-    assert kept.current == (1 if before else 2)  # what was taken up is not put into service
+    assert kept.current == (1 if before else None)  # what was taken up is not put into service
 
 
 KILLED = """
@@ -245,6 +245,43 @@ def test_a_damaged_list_is_named_and_its_files_are_taken_up_again(detector, tmp_
     kept.switch(2, "as before")
     assert (list(kept), kept.current) == ([1, 2], 2)
     assert kept.frame()["threshold"].tolist() == [detector.threshold_] * 2
+
+
+def test_where_files_were_taken_up_none_is_in_service_until_a_switch(series, detector, tmp_path):
+    kept = Versions(tmp_path)
+    for _ in range(2):
+        kept.add(detector)
+    kept.switch(2)
+    (tmp_path / "versions.json").rename(tmp_path / "moved")
+    words = r"has no version in service: switch to one of \[1, 2\]"
+    for look in (kept.load, lambda: kept.refit(series.train)):
+        with pytest.raises(ValueError, match=words):
+            look()
+    assert kept.current is None
+    new = Mahalanobis().fit(series.train)
+    assert (kept.add(new, "never compared"), kept.add(new)) == (3, 4)
+    assert kept.current is None
+    assert kept.switches().empty
+    assert not kept.frame()["in_service"].any()
+    with pytest.raises(ValueError, match=r"no version in service: switch to one of \[1, 2, 3, 4\]"):
+        kept.load()
+    kept.switch(2, "as before")
+    assert kept.current == 2
+    assert type(kept.load()) is PCAError
+    assert kept.switches()["from"].isna().tolist() == [True]
+    assert kept.add(new) == 5
+    assert kept.current == 2
+
+
+@pytest.mark.parametrize("wrong", [None, "pump", PCAError, np.zeros(3)])
+def test_what_is_no_detector_is_named(detector, tmp_path, wrong):
+    with pytest.raises(ValueError, match="detector must be a fitted Detector, got"):
+        Versions(tmp_path / "none").add(wrong)
+    assert not (tmp_path / "none").exists()
+    for name in ("old", "new"):
+        pair = {"old": detector, "new": detector, name: wrong}
+        with pytest.raises(ValueError, match=f"{name} must be a fitted Detector, got"):
+            compare(**pair, X=np.zeros((9, 3)), rows_per_day=1)
 
 
 def test_a_file_of_another_kind_is_named(detector, tmp_path):
@@ -434,6 +471,20 @@ def test_what_is_no_verdict_is_named():
         seen_rate(alarms_of(2), ["false"], 1)
     with pytest.raises(ValueError, match=r"verdicts must be one of .* got 'wrong'"):
         seen_rate(alarms_of(1), ["wrong"], 1)
+    for wrong in (None, 3, "false"):
+        with pytest.raises(
+            ValueError, match="verdicts must be one for each of 2 alarms, None for one"
+        ):
+            seen_rate(alarms_of(2), wrong, 1)
+        with pytest.raises(
+            ValueError, match="verdicts must be one for each of 2 alarms, None for one"
+        ):
+            normal_rows(pd.DataFrame({"a": np.arange(20.0)}), alarms_of(2), wrong, 1)
+    with pytest.raises(ValueError, match=r"verdicts must be one of .* got \['false'\]"):
+        seen_rate(alarms_of(1), [["false"]], 1)
+    for wrong in (None, 3, [1, 2]):
+        with pytest.raises(ValueError, match="alarms must be a DataFrame or a list of Alarm, got"):
+            seen_rate(wrong, ["false"], 1)
     with pytest.raises(ValueError, match="days must be positive"):
         seen_rate(alarms_of(1), ["false"], 0)
     with pytest.raises(ValueError, match="alarms must have the columns start, stop or end"):
@@ -491,6 +542,37 @@ def test_alarms_by_time_are_found_in_a_span_of_it(series):
             normal_rows(frame.set_axis(index), alarms, said, 5)
     with pytest.raises(ValueError, match="first is for alarms by rows"):
         normal_rows(frame, alarms, said, 5, first=3)
+
+
+@pytest.mark.parametrize("verdict", ["fault", "false", None])
+@pytest.mark.parametrize("dated", [False, True])
+def test_an_alarm_that_lies_nowhere_is_named(dated, verdict):
+    frame, last = pd.DataFrame({"a": np.arange(20.0)}), "end" if dated else "stop"
+    nowhere, places = np.nan, [[2.0, 3.0, 5.0], [12.0, 13.0, 5.0]]
+    if dated:
+        time = pd.date_range("2026-03-01", periods=20, freq="min", tz="UTC")
+        frame, nowhere = frame.set_axis(time), pd.NaT
+        places = [[time[2], time[3], 5.0], [time[12], time[13], 5.0]]
+    table = pd.DataFrame(places, columns=["start", last, "score"])
+    whole = normal_rows(frame, table, ["fault", verdict or "false"], 1)
+    assert len(whole) < 20  # also of rows that are whole numbers of float
+    for name in ("start", last):
+        lost = table.copy()
+        lost.loc[1, name] = nowhere
+        with pytest.raises(ValueError, match=rf"alarms has no {name} in row 1 \(start .*: give it"):
+            normal_rows(frame, lost, ["fault", verdict], 1)
+    back = table.copy()
+    back.loc[1, ["start", last]] = back.loc[1, [last, "start"]].tolist()
+    with pytest.raises(ValueError, match="alarms goes back in row 1: start"):
+        normal_rows(frame, back, ["fault", verdict], 1)
+
+
+@pytest.mark.parametrize("wrong", [2.5, np.inf, "2", pd.Timestamp("2026-03-01")])
+def test_alarms_by_rows_are_whole_numbers(wrong):
+    frame = pd.DataFrame({"a": np.arange(20.0)})
+    table = pd.DataFrame({"start": [1, wrong], "stop": [3, 9], "score": [5.0, 5.0]})
+    with pytest.raises(ValueError, match="alarms must have whole numbers in start, row 1 has"):
+        normal_rows(frame, table, ["fault", "fault"], 1)
 
 
 def test_a_frame_must_go_forward():
