@@ -1,6 +1,9 @@
 """Planted anomalies: repeatable, labeled where they are, of the kind and size that was asked for."""
 
+import hashlib
+
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -68,9 +71,78 @@ def test_constant_channels_are_left_alone_unless_there_is_no_other():
         ({"per_kind": 0}, "per_kind must be a positive integer"),
         ({"sizes": (2, 1)}, "sizes must be"),
         ({"sizes": (0, 1)}, "sizes must be"),
+        ({"sizes": 3}, "sizes must be two positive numbers in order, got 3"),
+        ({"sizes": (1, 2, 3)}, "sizes must be"),
+        ({"sizes": (1,)}, "sizes must be"),
+        ({"sizes": ("a", "b")}, "sizes must be"),
+        ({"sizes": (1, np.inf)}, "sizes must be"),
+        ({"sizes": (1, np.nan)}, "sizes must be"),
+        ({"kinds": None}, "kinds must be a list"),
+        ({"kinds": [["spike"]]}, "kinds must be a list"),
         ({"per_kind": 200}, "1000 events need 2000 rows, got 100"),
     ],
 )
 def test_what_cannot_be_planted_is_refused(options, message):
     with pytest.raises(ValueError, match=message):
         planted(normal(100), np.random.default_rng(0), **options)
+
+
+def with_one(value):
+    rows = normal(100)
+    rows[7, 2] = value
+    return rows
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        (with_one(np.nan), "rows holds NaN in row 7, channel 2"),
+        (with_one(np.inf), "rows holds inf in row 7, channel 2"),
+        (pd.DataFrame(with_one(np.nan), columns=[*"abcd"]), "rows holds NaN in row 7, channel c"),
+        (normal(100)[:, 0], "rows must be 2-D"),
+        (normal(100)[:, :0], "rows is empty"),
+        (normal(100).astype(str), "rows must be numbers"),
+        (None, "rows must be"),
+    ],
+)
+def test_rows_that_are_no_table_of_finite_numbers_are_named(rows, message):
+    with pytest.raises(ValueError, match=message):
+        planted(rows, np.random.default_rng(0))
+
+
+@pytest.mark.parametrize("rng", [0, None, np.random.RandomState(0)])
+def test_what_is_no_generator_is_refused(rng):
+    with pytest.raises(
+        ValueError, match=r"rng must be a generator, such as numpy\.random\.default"
+    ):
+        planted(normal(100), rng)
+
+
+def test_integers_truth_values_and_frames_are_planted_in_as_float64():
+    whole = np.random.default_rng(0).integers(0, 9, (500, 3))
+    expected, labels = planted(whole.astype(float), np.random.default_rng(1))
+    for rows in (whole, pd.DataFrame(whole, columns=[*"abc"]), whole.tolist()):
+        made, marked = planted(rows, np.random.default_rng(1))
+        assert (type(made), made.dtype) == (np.ndarray, np.float64)
+        assert np.array_equal(made, expected)
+        assert np.array_equal(marked, labels)
+    assert (made % 1 != 0).any()  # no size was cut to an integer
+    true = whole > 4
+    made, _ = planted(true, np.random.default_rng(1))
+    assert np.array_equal(made, planted(true.astype(float), np.random.default_rng(1))[0])
+    frozen = normal(500)
+    frozen.flags.writeable = False
+    assert planted(frozen, np.random.default_rng(1))[0].flags.writeable
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"), [(np.float32, "90df5d15c3d927c7"), (np.float64, "6dc96e02984e21dc")]
+)
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_rows_of_float_keep_their_bytes(kind, expected, order):
+    rng = np.random.default_rng(0)
+    rows = np.array(rng.integers(0, 9, (500, 3)) / 8, dtype=kind, order=order)
+    made, labels = planted(rows, np.random.default_rng(1), kinds=["frozen", "other time"])
+    assert made.dtype == kind
+    # what is only moved is the same on every processor
+    assert hashlib.sha256(made.tobytes() + labels.tobytes()).hexdigest()[:16] == expected

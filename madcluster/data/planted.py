@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from typing import Any
 
 import numpy as np
 
-from madcluster.arguments import check_whole
+from madcluster.arguments import check_number, check_whole
+from madcluster.data.series import checked_rows, names_of
 
 __all__ = ["KINDS", "check_kinds", "planted"]
 
@@ -23,14 +25,17 @@ def check_kinds(kinds: Sequence[str]) -> Sequence[str]:
     ValueError
         If there are none, or one is unknown.
     """
-    unknown = [kinds] if isinstance(kinds, str) else sorted(set(kinds) - set(KINDS))
-    if unknown or not len(kinds):  # one word is no list of them
+    many = isinstance(kinds, Collection) and not isinstance(
+        kinds, str
+    )  # one word is no list of them
+    unknown = [kind for kind in kinds if kind not in KINDS] if many else [kinds]
+    if unknown or not len(kinds):
         raise ValueError(f"kinds must be a list of some of {KINDS}, got {unknown or kinds}")
     return kinds
 
 
 def planted(
-    rows: np.ndarray,
+    rows: Any,
     rng: np.random.Generator,
     *,
     kinds: Sequence[str] = KINDS,
@@ -50,7 +55,7 @@ def planted(
     Parameters
     ----------
     rows : (n c)
-        Normal; they are not changed.
+        Normal, an array or a DataFrame; they are not changed.
     rng : numpy.random.Generator
         Of places, channels and sizes.
     kinds : which kinds to plant
@@ -62,14 +67,15 @@ def planted(
     Returns
     -------
     rows : (n c)
+        An array: float32 as it was, and all else as float64.
     labels : (n,) bool
         True in an event.
 
     Raises
     ------
     ValueError
-        For an unknown kind, sizes that are not positive and in order, or less than two rows for each
-        event.
+        If rows are no table of finite numbers, rng is no generator, a kind is unknown, sizes are not
+        two positive numbers in order, or there are less than two rows for each event.
 
     Examples
     --------
@@ -80,9 +86,13 @@ def planted(
     """
     check_kinds(kinds)
     check_whole("per_kind", per_kind)
-    if not 0 < sizes[0] <= sizes[1] < np.inf:
-        raise ValueError(f"sizes must be two positive numbers in order, got {sizes}")
-    rows, labels = rows.copy(), np.zeros(len(rows), dtype=bool)
+    _check_sizes(sizes)
+    if not isinstance(rng, np.random.Generator):
+        raise ValueError(
+            f"rng must be a generator, such as numpy.random.default_rng(0), got {rng!r}"
+        )
+    rows = checked_rows(rows, "rows", names_of(rows)).copy()
+    labels = np.zeros(len(rows), dtype=bool)
     order = rng.permutation([*kinds] * per_kind)
     slot = len(rows) // len(order)
     if slot < 2:
@@ -108,3 +118,13 @@ def planted(
                 rows[at, channel] = rows[other : other + length, channel]
         labels[at] = True
     return rows, labels
+
+
+def _check_sizes(sizes: Any) -> None:
+    """Raise a ValueError unless they are two positive numbers in order."""
+    try:
+        low, high = (check_number("size", size, 0) for size in sizes)
+        if low > high:
+            raise ValueError("they are not in order")
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"sizes must be two positive numbers in order, got {sizes!r}") from error
