@@ -86,6 +86,9 @@ def test_only_the_last_rows_are_compared_on():
     [
         ({"candidates": {}}, "candidates must be a mapping"),
         ({"candidates": {"a": "pca"}}, "candidates must be a mapping"),
+        ({"candidates": [PCAError()]}, "candidates must be a mapping"),
+        ({"candidates": PCAError()}, "candidates must be a mapping"),
+        ({"candidates": [("a", PCAError())]}, "candidates must be a mapping"),
         ({"candidates": {"random": PCAError()}}, "must not have the name 'random'"),
         ({"candidates": {"a": PCAError(n_components=0)}}, "n_components"),
         ({"seed": -1}, "seed"),

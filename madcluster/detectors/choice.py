@@ -174,9 +174,13 @@ def choose(
     ['pca', 'gaussian', 'random']
     """
     seed, most_rows = check_seed(seed), check_whole("most_rows", most_rows, 4 * LEAST)
-    tried = dict(default(seed) if candidates is None else candidates)
+    given = default(seed) if candidates is None else candidates
+    tried = dict(given) if isinstance(given, Mapping) else {}
     if not tried or not all(isinstance(each, Detector) for each in tried.values()):
-        raise ValueError("candidates must be a mapping of names to detectors, and not empty")
+        raise ValueError(
+            'candidates must be a mapping of names to detectors, such as {"pca": PCAError()}, and not '
+            "empty"
+        )
     if FLOOR in tried:
         raise ValueError(f"candidates must not have the name {FLOOR!r}, that of the random score")
     for each in tried.values():
