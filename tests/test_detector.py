@@ -162,6 +162,29 @@ def test_a_calibration_that_fails_changes_nothing(series):
         assert now == before
 
 
+@pytest.mark.parametrize(
+    ("rule", "arguments"),
+    [
+        ("quantile", {"contamination": 0.1}),
+        ("peaks", {"probability": 0.01}),
+        ("budget", {"alarms_per_day": 1, "rows_per_day": 1440}),
+        ("conformal", {"probability": 0.1, "block": 2}),
+    ],
+)
+def test_pieces_that_are_all_too_short_are_no_calibration(series, rule, arguments):
+    detector = DETECTORS["mahalanobis"](window=5).fit(series.train)
+    before = detector.threshold_
+    pieces = dated(series.test[:300])
+    pieces = pieces[np.arange(300) % 5 < 4]  # four rows and a gap, again and again
+    step = pd.Timedelta("1min")
+    with pytest.raises(
+        ValueError,
+        match=r"on has no row .* max_step, 0 days 00:01:00, .* window of 5; give longer pieces",
+    ):
+        detector.calibrate(rule, on=pieces, max_step=step, **arguments)
+    assert detector.threshold_ == before
+
+
 def test_a_row_without_a_score_is_no_normal_row(series, monkeypatch):
     detector = DETECTORS["pca_error"]().fit(series.train)
     scores = np.array([0.0, np.nan, np.inf, -np.inf, detector.threshold_])

@@ -477,7 +477,7 @@ class Detector(BaseEstimator):
         ------
         ValueError
             If the detector is not fitted, the rule is unknown, or an argument is out of its range; for
-            rows that cannot be scored.
+            rows that cannot be scored, and where none has a score because all pieces are too short.
 
         Warns
         -----
@@ -489,6 +489,12 @@ class Detector(BaseEstimator):
         if on is not None:
             scores = np.asarray(self.decision_function(on, max_step=max_step))
             scores = scores[~np.isnan(scores)]
+            if not len(scores):
+                raise ValueError(
+                    f"on has no row with a score: where a step above max_step, {max_step}, is a gap, "
+                    f"all pieces are shorter than a window of {self.as_fitted.window}; give longer "
+                    f"pieces or a larger max_step"
+                )
             words = f"{_span(on, len(scores))}, which came later and were not learned"
         elif max_step is not None:
             raise ValueError("max_step is for rows that are given as on")
