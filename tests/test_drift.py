@@ -70,6 +70,66 @@ def test_whole_days_of_a_daily_cycle_are_no_drift():
     assert sum(drifts(96, seed) for seed in range(40)) <= binom.ppf(0.999, 40, 0.05)
 
 
+def test_what_is_possible_is_the_wealth_at_the_mean_of_its_p_values():
+    monitor = DriftMonitor(np.arange(3.0), block=1, alpha=0.9)  # 1/alpha is 1.111 …
+    # p-values of 1/8 and 1/10. Bets of 1/3 become 11/24, 8/24 and 5/24, with a sum of 1; of each
+    # 0.99 are kept and 1/300 of the sum added: (27.425, 20, 12.575)/60. Then times 1.4, 1 and 0.6.
+    second = (27.425 * 1.4 + 20 + 12.575 * 0.6) / 60
+    assert second == pytest.approx(1.0990)
+    assert not monitor.possible(2)
+    assert DriftMonitor(np.arange(3.0), block=1, alpha=1 / 1.0989).possible(2)
+    assert not DriftMonitor(np.arange(3.0), block=1, alpha=1 / 1.0991).possible(2)
+    # where the level lasts, the second p-value is 2/10, and the factors 1.3, 1 and 0.7
+    second = (27.425 * 1.3 + 20 + 12.575 * 0.7) / 60
+    assert second == pytest.approx(1.07425)
+    assert DriftMonitor(np.arange(3.0), block=1, alpha=1 / 1.0742).possible(2, lasts=True)
+    assert not DriftMonitor(np.arange(3.0), block=1, alpha=1 / 1.0743).possible(2, lasts=True)
+    assert monitor.possible(3)
+    assert not monitor.possible(0)
+
+
+@pytest.mark.parametrize(
+    ("known", "lasts", "needed"),
+    [(3, False, 16), (15, False, 15), (1000, False, 15), (15, True, 23), (5, True, 68)],
+)
+def test_few_normal_blocks_need_more_new_ones(known, lasts, needed):
+    monitor = DriftMonitor(np.arange(1.0 * known), block=1)
+    found = [monitor.possible(blocks, lasts=lasts) for blocks in range(needed + 2)]
+    assert found == [False] * needed + [True] * 2
+
+
+@pytest.mark.parametrize("lasts", [False, True])
+def test_what_is_possible_is_what_monitors_do_in_the_mean(lasts):
+    new = np.full(8, 9.0) if lasts else np.arange(9.0, 17.0)
+    wealth = []
+    for seed in range(1500):
+        monitor = DriftMonitor(np.arange(5.0), block=1, seed=seed)
+        wealth.append(monitor.update(new)["wealth"].iloc[-1])
+    error = 4 * np.std(wealth) / len(wealth) ** 0.5
+    mean = np.mean(wealth)
+    for alpha, possible in ((1 / (mean - error), True), (1 / (mean + error), False)):
+        monitor = DriftMonitor(np.arange(5.0), block=1, alpha=alpha)
+        assert monitor.possible(8, lasts=lasts) == possible
+
+
+def test_a_look_at_what_is_possible_changes_nothing():
+    rng = np.random.default_rng(6)
+    normal, new = rng.normal(size=30), rng.normal(1, size=30)
+    asked, other = (DriftMonitor(normal, block=2, seed=1) for _ in range(2))
+    for part in np.split(new, 6):
+        asked.possible(50)
+        assert asked.update(part).equals(other.update(part))
+    assert asked.wealth == other.wealth
+    asked.update(np.arange(10.0, 110.0))
+    assert asked.drifted
+    assert asked.possible(0)  # it is found
+    for wrong in (-1, 1.5, True):
+        with pytest.raises(ValueError, match="blocks must be an integer of at least 0"):
+            asked.possible(wrong)
+    with pytest.raises(ValueError, match="lasts must be True or False"):
+        asked.possible(1, lasts=1)
+
+
 @pytest.mark.parametrize("period", [24, 96, 288])
 def test_a_period_is_found_in_noise_and_none_where_there_is_none(period):
     rng = np.random.default_rng(4)
