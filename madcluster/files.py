@@ -10,6 +10,7 @@ there are no such locks it is swept when it is a day old.
 from __future__ import annotations
 
 import contextlib
+import errno
 import glob
 import os
 import stat
@@ -37,6 +38,12 @@ def whole_file(path: str | os.PathLike[str]) -> Iterator[Path]:
     stays a link; a file that is replaced keeps its mode, a new one has that of the umask, also where
     the block puts a file of its own in the place of the one that it was given.
 
+    Raises
+    ------
+    OSError
+        If no file can be written there, such as FileNotFoundError if there is no folder for it and
+        IsADirectoryError if `path` is a folder; it names `path`.
+
     Examples
     --------
     >>> import tempfile
@@ -46,8 +53,18 @@ def whole_file(path: str | os.PathLike[str]) -> Iterator[Path]:
     >>> [file.name for file in folder.iterdir()], (folder / "numbers.txt").read_text()
     (['numbers.txt'], '1 2 3')
     """
-    target = Path(os.path.realpath(path))
-    part, held = _begun(target)
+    target, name = Path(os.path.realpath(path)), os.fspath(path)
+    if target.is_dir():
+        raise IsADirectoryError(
+            errno.EISDIR, "a folder is no file to write, give another name", name
+        )
+    try:
+        part, held = _begun(target)
+    except OSError as error:  # it names a hidden file, which nobody knows
+        words = error.strerror
+        if isinstance(error, FileNotFoundError):
+            words = "there is no folder for it, make one first"
+        raise OSError(error.errno, words, name) from None  # Python picks the class by the number
     try:
         _sweep(target)
         mode = stat.S_IMODE(os.fstat(held).st_mode)

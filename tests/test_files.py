@@ -62,8 +62,32 @@ def test_an_error_leaves_what_was_there(tmp_path):
 
 
 def test_a_folder_that_is_not_there_is_named(tmp_path):
-    with pytest.raises(FileNotFoundError, match="nowhere"), whole_file(tmp_path / "nowhere" / "x"):
-        pass
+    path = tmp_path / "nowhere" / "x"
+    with pytest.raises(FileNotFoundError, match="there is no folder for it") as error:
+        whole_file(path).__enter__()
+    assert error.value.filename == str(path)
+    assert ".part" not in str(error.value)
+
+
+@pytest.mark.parametrize("linked", [False, True])
+def test_a_folder_is_no_file_to_write(tmp_path, linked):
+    path = tmp_path / "folder"
+    path.mkdir()
+    if linked:
+        path = tmp_path / "link"
+        path.symlink_to(tmp_path / "folder")
+    with pytest.raises(IsADirectoryError, match="give another name") as error:
+        whole_file(path).__enter__()
+    assert error.value.filename == str(path)
+    assert list((tmp_path / "folder").iterdir()) == []
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_whatever_hinders_a_file_is_said_of_the_file(tmp_path):
+    (tmp_path / "file").write_text("1")
+    with pytest.raises(NotADirectoryError) as error:
+        whole_file(tmp_path / "file" / "x").__enter__()
+    assert error.value.filename == str(tmp_path / "file" / "x")
 
 
 KILLED = """
