@@ -101,7 +101,7 @@ def test_zones_and_jitter_and_names_that_are_code(tmp_path):
     names = ["a, b", "<script>alert(1)</script>", "cost $x^$", "c_*d*", "e`f", "<b>still</b>"]
     frame.columns = names
     frame[names[2]] += np.where(np.arange(len(frame)) > 1800, 3, 0)
-    text, alarms = reported(tmp_path, frame, DETECTOR="pca_error", TRAIN="2026-01-11")
+    text, alarms = reported(tmp_path, frame, TRAIN="2026-01-11")
     assert "one every 0 days 00:1" in text  # some seconds beside a quarter of an hour
     assert "gaps in time</th>\n      <td>none" in text
     assert "<script>alert" not in text
