@@ -376,8 +376,6 @@ def _report(options: argparse.Namespace) -> None:
 
     from madcluster.notebooks import run_notebook, write_page
 
-    if options.detector != "choose":
-        _detector(options.detector, options.seed, ())
     folder = Path(options.out)
     with _path(options.file) as path, tempfile.TemporaryDirectory() as work:
         parameters = {

@@ -1,5 +1,7 @@
 """A choice by planted events: repeatable, without labels, and honest about what it rests on."""
 
+import subprocess
+import sys
 import warnings
 
 import numpy as np
@@ -120,6 +122,15 @@ def test_a_detector_by_its_name():
     ):
         with pytest.raises(ValueError, match=words):
             named(wrong, **arguments)
+
+
+def test_without_a_network_torch_is_not_needed():
+    code = (
+        "import sys; from madcluster.detectors.choice import named; import numpy as np\n"
+        "named('mahalanobis').fit(np.random.default_rng(0).normal(size=(300, 2)))\n"
+        "assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_too_few_rows_are_refused():

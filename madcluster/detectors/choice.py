@@ -17,14 +17,20 @@ from madcluster.arguments import check_seed, check_whole, outside
 from madcluster.data.planted import KINDS, check_kinds, planted
 from madcluster.data.series import checked_rows, names_of
 from madcluster.detectors.base import Detector
-from madcluster.detectors.floors import LargestDeviation, RandomScore
-from madcluster.detectors.gaussian import Mahalanobis
-from madcluster.detectors.linear import LinearAutoregression, PCAError
-from madcluster.detectors.neighbors import KMeansAD, NearestNeighbor
+from madcluster.detectors.floors import RandomScore
 from madcluster.metrics import vus_score
 
 __all__ = ["Choice", "candidates", "choose", "named"]
 
+SMOOTH = 20  # rows
+SMOOTHED = (  # the cheapest first
+    "largest_deviation",
+    "pca_error",
+    "linear_autoregression",
+    "mahalanobis",
+    "kmeans",
+    "nearest_neighbor",
+)
 FLOOR = "random"  # the row of a random score
 PLANTS = 3  # of each kind
 EVENTS: dict[str, Any] = {"per_kind": 2, "sizes": (0.5, 2.0)}  # larger ones all candidates find
@@ -56,17 +62,7 @@ def candidates(seed: int = 0) -> dict[str, Detector]:
 
     All scores are means over some rows: those of the network over its windows, the others over 20.
     """
-    from madcluster.detectors.madcluster import MADCluster
-
-    return {
-        "largest_deviation": LargestDeviation(smooth=20),
-        "pca_error": PCAError(smooth=20),
-        "linear_autoregression": LinearAutoregression(smooth=20),
-        "mahalanobis": Mahalanobis(smooth=20),
-        "kmeans": KMeansAD(smooth=20, seed=seed),
-        "nearest_neighbor": NearestNeighbor(smooth=20),
-        "madcluster": MADCluster(seed=seed),
-    }
+    return {name: named(name, seed=seed) for name in (*SMOOTHED, "madcluster")}
 
 
 def named(name: str, *, seed: int = 0, **arguments: Any) -> Detector:
@@ -93,19 +89,19 @@ def named(name: str, *, seed: int = 0, **arguments: Any) -> Detector:
     Mahalanobis(smooth=20, window=5)
     """
     from madcluster.detectors import DETECTORS
-    from madcluster.models import EMBEDDERS
 
-    if name in EMBEDDERS:
-        kind: Any = DETECTORS["madcluster"]
-        arguments = {"embedder": name, **arguments}
-    elif name in DETECTORS:
-        kind = DETECTORS[name]
-        usual = default(seed).get(name)
-        if usual is not None and "smooth" in signature(kind).parameters:
-            arguments = {"smooth": usual.smooth, **arguments}
+    if name in DETECTORS:
+        kind: Any = DETECTORS[name]  # without a network, torch is not needed
+        if name in SMOOTHED:
+            arguments = {"smooth": SMOOTH, **arguments}
     else:
-        names = ", ".join([*DETECTORS, *EMBEDDERS])
-        raise ValueError(f"detector must be one of {names}, got {name!r}")
+        from madcluster.models import EMBEDDERS
+
+        if name not in EMBEDDERS:
+            names = ", ".join([*DETECTORS, *EMBEDDERS])
+            raise ValueError(f"detector must be one of {names}, got {name!r}")
+        kind = DETECTORS["madcluster"]
+        arguments = {"embedder": name, **arguments}
     known = list(signature(kind).parameters)
     for each in arguments:
         if each not in known:
