@@ -1,4 +1,4 @@
-"""Many machines: a detector for each, or one model for all of a kind; in parallel, and resumable.
+"""Many machines: a detector for each, or one model for all of a kind; in parallel, and resumable::
 
     machines = tables_in("normal/*.csv", time="time")
     fit_fleet(machines, "choose", "detectors", alarms_per_day=0.5, jobs=4)
@@ -744,7 +744,7 @@ def tables_in(
 
     Parameters
     ----------
-    where : folder, whose `.csv` files are taken, or a pattern such as "normal/*.txt"
+    where : folder, whose `.csv` files are taken, or a pattern such as ``normal/*.txt``
     **reading
         Of `madcluster.data.tables.read_table`, such as `time`, `separator` and `decimal`, but not
         `label`: these are normal rows.

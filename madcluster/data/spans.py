@@ -25,7 +25,7 @@ def read_tables(
 
     Parameters
     ----------
-    pattern : path, or a pattern such as "2026-*.csv"
+    pattern : path, or a pattern such as ``2026-*.csv``
         A file of exactly this name is taken as it is. Files that match are taken in the order of their
         names, where 2 comes before 10.
     time, **reading
