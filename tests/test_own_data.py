@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from madcluster import MADCluster, from_csv, synthetic
-from madcluster.data import ContaminationWarning
+from madcluster.data import ClockWarning, ContaminationWarning
 from madcluster.detectors import PCAError
 from madcluster.service.alarms import OnlineAlarms
 from madcluster.service.loop import serve
@@ -77,12 +77,34 @@ def unnamed(detector, frames, tmp_path):
     assert series.time.tolist() == frames[1].index[len(series.train) :].tolist()
 
 
+def counted(detector, frames, tmp_path):
+    frames[1].assign(row=np.arange(len(frames[1]))).to_csv(tmp_path / "x.csv", index=False)
+    with pytest.warns(ClockWarning, match="column 'row' goes up by the same step"):
+        assert from_csv(tmp_path / "x.csv").channels == (*NAMES, "row")
+    assert from_csv(tmp_path / "x.csv", time="row").channels == tuple(NAMES)
+
+
 def labeled(detector, frames, tmp_path):
     fault = np.arange(len(frames[1])) % 500 == 499
     frames[1].assign(fault=fault.astype(int)).to_csv(tmp_path / "x.csv", index=False)
     with pytest.warns(ContaminationWarning, match="1 of the 750 rows .* the first is row 501"):
         series = from_csv(tmp_path / "x.csv", label="fault")
     np.testing.assert_array_equal(series.train, frames[1][:750].to_numpy())
+
+
+def unordered(detector, frames, tmp_path):
+    stamps = pd.date_range("2026-03-01", periods=len(frames[1]), freq="min")
+    mixed = frames[1].set_index(stamps).iloc[[1, 0, *range(2, len(stamps))]]
+    words = "row 1 is of 2026-03-01 00:00:00, after 2026-03-01 00:01:00"
+    for action in (detector.decision_function, MADCluster(**detector.get_params()).fit):
+        with pytest.raises(ValueError, match=words):
+            action(mixed)
+    mixed.to_csv(tmp_path / "x.csv", index_label="t")
+    with pytest.raises(ValueError, match="row 3, column 't' goes back in time"):
+        from_csv(tmp_path / "x.csv", time="t")
+    stream = detector.stream(late="drop")
+    stream.update(mixed)
+    assert stream.dropped == 1
 
 
 def irregular(detector, frames, tmp_path):
@@ -223,8 +245,10 @@ def drift(detector, frames, tmp_path):
 ROWS = {
     "a value is missing": missing,
     "a cell holds a word": word,
+    "a column counts the rows, or is a clock, and nobody said so": counted,
     "a column has no name, as an index that pandas wrote": unnamed,
     "anomalies are labeled in the normal part": labeled,
+    "rows are not in the order of time": unordered,
     "time stamps are irregular": irregular,
     "rows come late or again": late,
     "the service is killed": killed,
