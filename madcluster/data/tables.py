@@ -6,6 +6,7 @@ among its rows, are counted as in pandas: the first is row 0.
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import itertools
@@ -346,6 +347,9 @@ def _dates(
     cells: pd.Series, path: Path, numbers: Sequence[int], time_format: str | None
 ) -> pd.Series:
     """Dates, or NaT where there is none; in UTC if their offsets differ, as with summer time."""
+    style = time_format or "ISO8601"
+    with contextlib.suppress(ValueError):  # nearly always all are dates of one offset, or of none
+        return pd.to_datetime(cells, format=style)
     offsets: list[str | None] = [None]
     texts = cells.to_numpy(dtype=object)
     if re.search(OFFSET, "\n".join(texts), re.MULTILINE):  # many times as quick as cell by cell
@@ -358,7 +362,6 @@ def _dates(
             f"{path}: row {numbers[row]}, column {cells.name!r} holds {cells.iloc[row]!r}, without the "
             f"time zone that other rows have"
         )
-    style = time_format or "ISO8601"
     try:
         return pd.to_datetime(cells, errors="coerce", format=style, utc=len({*offsets}) > 1)
     except ValueError as error:
