@@ -159,7 +159,7 @@ def _quick(path: Path, how: _Reading) -> _Table | None:
                 header=0,
                 names=names,
                 index_col=False,
-                dtype={} if how.time is None else {how.time: str},
+                dtype={} if how.time is None else {how.time: object},  # quicker than str
                 na_values={name: [*words, "NaN"] for name in sensors} if how.missing else None,
                 keep_default_na=False,
                 skip_blank_lines=False,
