@@ -32,7 +32,7 @@ import torch
 from joblib import Parallel, delayed
 
 from madcluster.detectors import Detector, choose
-from madcluster.detectors.choice import candidates
+from madcluster.detectors.choice import default_candidates
 from madcluster.metrics import vus_score
 from madcluster.study.benchmark import available, series_of
 from madcluster.study.results import once, provenance, write_result
@@ -61,7 +61,7 @@ def entity(dataset: str, name: str) -> list[dict[str, object]]:
     about = {"dataset": dataset, "entity": name, "train_rows": len(series.train)}
     evidence = found.evidence.drop(index="random")
     rows, logs = [], {}
-    for candidate, detector in candidates().items():
+    for candidate, detector in default_candidates().items():
         started = time.process_time()
         try:
             scores = detector.fit(series.train).decision_function(series.test)

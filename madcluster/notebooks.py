@@ -12,6 +12,8 @@ from madcluster.files import whole_file
 
 __all__ = ["run_notebook", "write_page"]
 
+INSTALL = 'a report needs more than the package: pip install "madcluster[report]"'
+
 
 def run_notebook(
     source: str | os.PathLike[str],
@@ -60,9 +62,6 @@ def run_notebook(
             log_output=False,
             kernel_manager_class=SocketFileKernelManager,
         )
-
-
-INSTALL = 'a report needs more than the package: pip install "madcluster[report]"'
 
 
 def write_page(

@@ -21,6 +21,7 @@ from sklearn.base import clone
 from madcluster.arguments import check_line, check_number, check_one_of, check_seed, check_whole
 from madcluster.data.planted import KINDS, planted
 from madcluster.detectors.base import Detector
+from madcluster.detectors.choice import EVENTS
 from madcluster.files import locked, whole_file
 from madcluster.metrics import vus_score
 from madcluster.service.alarms import Alarm, Rule, as_frame, find_alarms
@@ -43,7 +44,6 @@ ABOUT = (
 )
 SWITCH = ("at", "from", "to", "note")
 FAR = 2**40  # rows, more than any margin
-EVENTS: dict[str, Any] = {"per_kind": 2, "sizes": (0.5, 2.0)}  # those of `choose`
 
 
 class Versions:

@@ -20,7 +20,7 @@ from madcluster.detectors import (
     RandomScore,
     choose,
 )
-from madcluster.detectors.choice import candidates, named
+from madcluster.detectors.choice import default_candidates, named
 
 CHEAP = {"largest": LargestDeviation(smooth=20), "gaussian": Mahalanobis(smooth=20)}
 ROWS = synthetic(n_train=1600, n_test=1000, seed=0).train
@@ -139,7 +139,7 @@ def test_too_few_rows_are_refused():
 
 
 def test_the_default_candidates_end_with_the_network_and_smooth_alike():
-    made = candidates(seed=3)
+    made = default_candidates(seed=3)
     assert list(made)[-1] == "madcluster"
     assert isinstance(made["madcluster"], MADCluster)
     assert made["madcluster"].seed == made["kmeans"].seed == 3

@@ -78,7 +78,7 @@ def test_an_embedder_and_its_arguments(folder, tmp_path, capsys):
 
 def test_choose_shows_its_evidence(folder, tmp_path, capsys, monkeypatch):
     few = {"pca": Mahalanobis(window=1), "gaussian": Mahalanobis(smooth=20)}
-    monkeypatch.setattr("madcluster.detectors.choice.default", lambda seed: few)
+    monkeypatch.setattr("madcluster.detectors.choice.default_candidates", lambda seed: few)
     fit = ["fit", folder / "normal.csv", "--time", "minute", "--out", tmp_path / "model"]
     assert run(*fit, "--detector", "choose") == 0
     said = capsys.readouterr().err

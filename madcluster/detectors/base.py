@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from itertools import pairwise
@@ -528,24 +528,37 @@ class Detector(BaseEstimator):
         found = find_alarms(scores, self.threshold_, **options)
         frame = as_frame(found, X.index if isinstance(X, pd.DataFrame) else None)
         if reasons:
-            rows, names = self.checked(X), self.channels_
-            frame["reasons"] = pd.Series(
-                [
-                    ", ".join(names[i] for i in self._ranked(rows, alarm)[:reasons])
-                    if alarm.scored
-                    else ""
-                    for alarm in found
-                ],
-                dtype=object,
-            )
+            named = [", ".join(names) for names in self.reasons(X, found, reasons)]
+            frame["reasons"] = pd.Series(named, dtype=object)
         return frame
 
-    def _ranked(self, rows: np.ndarray, alarm: Alarm) -> np.ndarray:
-        """Channels by what they add to an alarm, the first the most; (m c) → (c,)."""
-        window = self.as_fitted.window
-        first = min(max(0, alarm.start - window), max(0, len(rows) - window))
-        part = rows[first : alarm.stop + window]  # and not all rows, once for each alarm
-        return np.argsort(-self.explain(part, alarm.start - first, alarm.stop - first))
+    def reasons(self, X: Any, alarms: Sequence[Alarm], most: int = 3) -> list[tuple[str, ...]]:
+        """The channels that `explain` puts first for each alarm, the first the most.
+
+        Parameters
+        ----------
+        X : (m c)
+        alarms : sequence of Alarm
+            Of `madcluster.service.alarms.find_alarms` on the scores of X.
+        most : int
+            Channels to name.
+
+        Returns
+        -------
+        Their names, at most so many; none for rows without a score.
+        """
+        check_whole("most", most)
+        rows, window = self.checked(X), self.as_fitted.window
+        found: list[tuple[str, ...]] = []
+        for alarm in alarms:
+            if not alarm.scored:
+                found.append(())
+                continue
+            first = min(max(0, alarm.start - window), max(0, len(rows) - window))
+            part = rows[first : alarm.stop + window]  # and not all rows, once for each alarm
+            added = self.explain(part, alarm.start - first, alarm.stop - first)
+            found.append(tuple(self.channels_[i] for i in np.argsort(-added)[:most]))
+        return found
 
     @overload
     def explain(

@@ -20,7 +20,7 @@ from madcluster.detectors.base import Detector
 from madcluster.detectors.floors import RandomScore
 from madcluster.metrics import vus_score
 
-__all__ = ["Choice", "candidates", "choose", "named"]
+__all__ = ["Choice", "choose", "default_candidates", "named"]
 
 SMOOTH = 20  # rows
 SMOOTHED = (  # the cheapest first
@@ -57,7 +57,7 @@ class Choice(NamedTuple):
     evidence: pd.DataFrame
 
 
-def candidates(seed: int = 0) -> dict[str, Detector]:
+def default_candidates(seed: int = 0) -> dict[str, Detector]:
     """What `choose` tries where it is not told: the cheapest first.
 
     All scores are means over some rows: those of the network over its windows, the others over 20.
@@ -71,8 +71,8 @@ def named(name: str, *, seed: int = 0, **arguments: Any) -> Detector:
     Parameters
     ----------
     name : str
-        One of `candidates`, which smooth; another of `madcluster.detectors.DETECTORS`; or an embedder
-        of `madcluster.models.EMBEDDERS`, with the head.
+        One of `default_candidates`, which smooth; another of `madcluster.detectors.DETECTORS`; or an
+        embedder of `madcluster.models.EMBEDDERS`, with the head.
     seed : int
         If it takes one.
     **arguments
@@ -139,7 +139,7 @@ def choose(
     X : (n c)
         Normal rows, an array or a DataFrame.
     candidates : mapping of name to Detector, optional
-        Not fitted; copies are. Those of `madcluster.detectors.choice.candidates` by default.
+        Not fitted; copies are. Those of `madcluster.detectors.choice.default_candidates` by default.
     kinds : sequence of str
         What is planted, of `madcluster.data.planted.KINDS`.
     seed : int
@@ -170,7 +170,7 @@ def choose(
     ['pca', 'gaussian', 'random']
     """
     seed, most_rows = check_seed(seed), check_whole("most_rows", most_rows, 4 * LEAST)
-    given = default(seed) if candidates is None else candidates
+    given = default_candidates(seed) if candidates is None else candidates
     tried = dict(given) if isinstance(given, Mapping) else {}
     if not tried or not all(isinstance(each, Detector) for each in tried.values()):
         raise ValueError(
@@ -221,9 +221,6 @@ def choose(
             stacklevel=outside(),
         )
     return Choice(chosen, clone(tried[chosen]).fit(X), evidence)
-
-
-default = candidates  # the parameter of the same name hides it
 
 
 def _measured(

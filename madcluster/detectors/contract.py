@@ -64,7 +64,7 @@ def check_detector(detector: Detector, *, n_channels: int = 3, seed: int = 0) ->
         module of your own is needed; streams give the scores of a batch however they are cut, and go on
         from a file; smoothing, causal scores, explanations, alarms and thresholds have their form;
         float64, the order of memory and a large offset of a channel change nothing; one channel and
-        many will do; wrong data and a wrong threshold rule are refused.
+        many will do; wrong data, rows out of the order of time and a wrong threshold rule are refused.
     """
     n = max(600, 12 * detector.window)
     train, test = data(n, n_channels, seed), data(n // 2, n_channels, seed + 1)
@@ -149,6 +149,9 @@ def _in_files(fitted: Detector, test: np.ndarray, scores: Any) -> None:
         again = type(fitted).load(path, **given)
         _same(again.decision_function(test), scores, "a file must keep the scores")
         require(again.threshold_ == fitted.threshold_, "a file must keep the threshold")
+        for name in ("fitted_on_", "fitted_at_", "calibrated_on_"):
+            kept = getattr(again, name) == getattr(fitted, name)
+            require(kept, f"a file must keep {name}")
         _same(again.decision_scores_, fitted.decision_scores_, "a file must keep decision_scores_")
         _same(again.stream().update(test), fitted.stream().update(test), "and the stream")
         again.save(path)
@@ -209,8 +212,25 @@ def _serves(fitted: Detector, test: np.ndarray) -> None:
             warnings.simplefilter("ignore")  # a budget that few rows do not use up
             mine.calibrate(rule, **arguments)  # type: ignore[arg-type]
         require(np.isfinite(mine.threshold_), f"calibrate by {rule} must give a number")
-    columns = list(mine.alarms(test).columns)
+    mine.calibrate("quantile", on=test, contamination=0.05)
+    held = mine.calibration_scores_
+    _same(
+        held, fitted.decision_function(test), "scores of later rows must be those to calibrate by"
+    )
+    require(
+        mine.threshold_ == np.quantile(held, 0.95), "and the threshold must be chosen from them"
+    )
+    alarms = mine.alarms(test, reasons=2)
+    columns = list(alarms.columns)
     require(columns[:2] == ["start", "stop"], f"alarms must be a table, got {columns}")
+    named = {name for reasons in alarms["reasons"] for name in reasons.split(", ")}
+    require(named <= set(mine.channels_), f"reasons must be names of channels, got {named}")
+    index = pd.date_range("2024", periods=len(test), freq="min")[::-1]
+    try:
+        mine.decision_function(pd.DataFrame(test, index))
+    except ValueError:
+        return
+    raise ContractError("rows that are not in the order of time must be refused")
 
 
 def _numbers(detector: Detector, train: np.ndarray, test: np.ndarray, scores: Any) -> None:
