@@ -33,7 +33,7 @@ from sklearn.base import clone
 
 from madcluster.arguments import check_number, check_whole, plain
 from madcluster.data.series import checked_rows, names_of
-from madcluster.data.spans import rows_per_day
+from madcluster.data.spans import files_of, rows_per_day
 from madcluster.data.tables import read_table
 from madcluster.detectors import CheckpointError, Detector, choose
 from madcluster.detectors.base import FORMAT
@@ -765,14 +765,9 @@ def tables_in(
     if "label" in reading:
         raise TypeError("label is for rows that are not all normal: leave those out of the files")
     inspect.signature(read_table).bind("", **reading)  # before anything is read
-    pattern = os.path.join(glob.escape(os.fspath(where)), "*.csv")
-    paths = [
-        Path(path)
-        for path in sorted(glob.glob(pattern if os.path.isdir(where) else os.fspath(where)))
-        if os.path.isfile(path)
-    ]
-    if not paths:
-        raise FileNotFoundError(f"there is no table in {os.fspath(where)}")
+    if os.path.isdir(where):
+        where = os.path.join(glob.escape(os.fspath(where)), "*.csv")
+    paths = files_of(where)
     found: dict[str, Callable[[], pd.DataFrame]] = {}
     for path in paths:
         if path.stem in found:

@@ -290,7 +290,7 @@ def test_the_best_for_each_is_chosen(tmp_path, monkeypatch):
     from madcluster.detectors import choice
 
     tried = {"largest": LargestDeviation(smooth=20), "gaussian": Mahalanobis(smooth=20)}
-    monkeypatch.setattr(choice, "default", lambda seed: tried)
+    monkeypatch.setattr(choice, "default_candidates", lambda seed: tried)
     table = fit_fleet({"a": ROWS["pump-0"]}, "choose", tmp_path, **BUDGET)
     with pytest.warns(UserWarning, match="does not bind"):
         chosen = choice.choose(ROWS["pump-0"]).detector.calibrate("budget", **BUDGET)
@@ -420,8 +420,12 @@ def test_patterns_that_find_nothing_or_one_name_twice_are_refused(tmp_path):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "pump.txt").write_text("a\n1\n")
     assert list(tables_in(tmp_path / "one" / "*.txt")) == ["pump"]
-    with pytest.raises(FileNotFoundError, match="there is no table in"):
+    with pytest.raises(FileNotFoundError, match="no table at"):
         tables_in(tmp_path / "one")
+    for name in ("pump-10", "pump-2", "pump[1]", "pump1"):
+        (tmp_path / "one" / f"{name}.csv").write_text("a\n1\n")
+    assert list(tables_in(tmp_path / "one" / "pump-*.csv")) == ["pump-2", "pump-10"]
+    assert list(tables_in(tmp_path / "one" / "pump[1].csv")) == ["pump[1]"]  # no pattern
     with pytest.raises(ValueError, match="two files have the name 'pump'"):
         tables_in(tmp_path / "*" / "*.txt")
     with pytest.raises(TypeError, match="tim"):

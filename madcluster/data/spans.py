@@ -13,7 +13,7 @@ import pandas as pd
 
 from madcluster.data.tables import read_table
 
-__all__ = ["read_tables", "rows_before", "rows_per_day", "usual_step"]
+__all__ = ["files_of", "read_tables", "rows_before", "rows_per_day", "usual_step"]
 
 DAY = pd.Timedelta(hours=24)
 
@@ -42,11 +42,7 @@ def read_tables(
     ValueError
         As `read_table`; if a file has other columns than the first, or begins before the last ends.
     """
-    pattern = os.fspath(pattern)
-    found = [pattern] if os.path.exists(pattern) else glob.glob(pattern)
-    files = sorted(map(Path, found), key=_natural)
-    if not files:
-        raise FileNotFoundError(f"no table at {pattern}")
+    files = files_of(pattern)
     frames: list[pd.DataFrame] = []
     for file in files:
         frame = read_table(file, time=time, **reading)
@@ -70,6 +66,22 @@ def read_tables(
     if len(frames) == 1:
         return frames[0], files
     return pd.concat(frames, ignore_index=time is None), files
+
+
+def files_of(pattern: str | os.PathLike[str]) -> list[Path]:
+    """A file of exactly this name, or those that match it as a pattern; 2 comes before 10.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is none.
+    """
+    pattern = os.fspath(pattern)
+    found = [pattern] if os.path.isfile(pattern) else filter(os.path.isfile, glob.glob(pattern))
+    files = sorted(map(Path, found), key=_natural)
+    if not files:
+        raise FileNotFoundError(f"no table at {pattern}")
+    return files
 
 
 def _natural(path: Path) -> list[tuple[int, int, str]]:
