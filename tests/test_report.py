@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 from papermill.exceptions import PapermillExecutionError
 
+from madcluster import load
 from madcluster.__main__ import REPORT, main
 from madcluster.detectors import Detector
 from madcluster.notebooks import run_notebook, write_page
@@ -58,7 +59,7 @@ def test_a_machine_with_a_daily_cycle(tmp_path, step, days):
     assert "1; no window of a score reaches across one" in text
     assert "names 1 fault; alarms touch **1**" in text
     assert "Never moved in the normal part: `spare`" in text
-    assert "No change was found" in text
+    assert "**It has**" not in text
     assert "1 gap in time" in text
     fault = frame.index[labels == 1]
     hit = alarms[(alarms["start"] <= fault[-1]) & (alarms["end"] >= fault[0])]
@@ -118,8 +119,23 @@ def test_a_wholly_changed_process_is_said(tmp_path):
     frame.iloc[1000:, :5] += 30
     text, alarms = reported(tmp_path, frame, DETECTOR="pca_error", MIN_LENGTH=1)
     assert "More than a fifth of the later rows lie above" in text
-    assert "No change was found" not in text or "none could be" in text
+    assert "**It has**" in text or "That cannot be told" in text
     assert alarms["rows"].max() > 900
+
+
+def test_a_spacecraft_channel_that_raises_no_alarm(tmp_path, data_root):
+    series = load("MSL", "D-15", data_root)
+    frame = pd.concat([series.train_frame, series.test_frame], ignore_index=True)
+    frame.index = pd.date_range("2026", periods=len(frame), freq="min", name="time")
+    frame.columns = [f"c{i}" for i in range(frame.shape[1])]
+    labels = np.append(np.zeros(len(series.train)), series.labels).astype(int)
+    parameters = {"LABEL": "label", "TRAIN": len(series.train) / len(frame)}
+    text, alarms = reported(tmp_path, frame.assign(label=labels), **parameters)
+    assert "names 1 fault" in text
+    if not len(alarms):
+        assert "faults included" not in text
+        assert "deviate most" not in text
+    assert "--label" not in text  # what comes next has none
 
 
 @pytest.mark.parametrize(
