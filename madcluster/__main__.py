@@ -282,7 +282,7 @@ def _write(frame: pd.DataFrame, out: str | None, **options: Any) -> None:
 
 def _detector(name: str, seed: int, settings: Sequence[str]) -> Detector:
     """An unfitted detector by its name."""
-    from madcluster.detectors.choice import named
+    from madcluster.detectors import named
 
     arguments: dict[str, Any] = {}
     for setting in settings:

@@ -19,8 +19,9 @@ from madcluster.detectors import (
     PCAError,
     RandomScore,
     choose,
+    named,
 )
-from madcluster.detectors.choice import default_candidates, named
+from madcluster.detectors.choice import default_candidates
 
 CHEAP = {"largest": LargestDeviation(smooth=20), "gaussian": Mahalanobis(smooth=20)}
 ROWS = synthetic(n_train=1600, n_test=1000, seed=0).train
@@ -126,7 +127,7 @@ def test_a_detector_by_its_name():
 
 def test_without_a_network_torch_is_not_needed():
     code = (
-        "import sys; from madcluster.detectors.choice import named; import numpy as np\n"
+        "import sys; from madcluster.detectors import named; import numpy as np\n"
         "named('mahalanobis').fit(np.random.default_rng(0).normal(size=(300, 2)))\n"
         "assert 'torch' not in sys.modules"
     )

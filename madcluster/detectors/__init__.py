@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from madcluster.contract import ContractError
 from madcluster.detectors.base import CheckpointError, Detector
-from madcluster.detectors.choice import Choice, choose
+from madcluster.detectors.choice import Choice, choose, named
 from madcluster.detectors.contract import check_detector
 from madcluster.detectors.floors import (
     ConstantScore,
@@ -48,6 +48,7 @@ __all__ = [
     "SquaredDifference",
     "check_detector",
     "choose",
+    "named",
 ]
 
 # with rows in the tables of the book; a deep detector that does not beat these on a series has not
