@@ -9,11 +9,12 @@ from functools import partial
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scipy.stats import expon, norm
 
 from madcluster import MADCluster, synthetic
+from madcluster.data import segments
 from madcluster.service.alarms import (
     Alarm,
     AlarmEvent,
@@ -22,6 +23,7 @@ from madcluster.service.alarms import (
     as_frame,
     budget_threshold,
     conformal_threshold,
+    events_at_budget,
     false_alarms_per_day,
     find_alarms,
     peaks_threshold,
@@ -413,3 +415,39 @@ def test_a_new_block_exceeds_it_as_seldom_as_promised(seed, block, probability):
 def test_conformal_refuses_what_it_cannot_promise(options, message):
     with pytest.raises(ValueError, match=message):
         conformal_threshold(np.arange(100.0), **{"probability": 0.1, **options})
+
+
+@given(
+    st.lists(st.integers(0, 6), min_size=8, max_size=40),
+    st.integers(0, 2**32 - 1),
+    st.integers(0, 3),
+    st.integers(0, 2),
+    st.sampled_from([0.0, 1.0, 3.0]),
+)
+def test_events_at_a_budget_by_hand(scores, seed, margin, join, budget):
+    labels = np.random.default_rng(seed).random(len(scores)) < 0.2
+    scores, n = np.array(scores, float), len(scores)
+    near = np.array([labels[max(0, i - margin) : i + margin + 1].any() for i in range(n)])
+    assume(labels.any() and not near.all())
+    found = events_at_budget(
+        scores, labels, alarms_per_day=budget, rows_per_day=10, margin=margin, join=join
+    )
+    above = segments(labels)
+    late = [np.flatnonzero(scores[a:b] > found.threshold) for a, b in above]
+    late = [each[0] for each in late if len(each)]
+    assert found.share == len(late) / len(above)
+    assert found.delay == np.median(late) if late else np.isnan(found.delay)
+    # the budget is of normal rows, in days of them
+    held = np.where(near, scores.min(), scores)
+    alarms = find_alarms(held, found.threshold, join=join)
+    assert len(alarms) <= budget * (~near).sum() / 10
+    assert found.threshold in scores
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [([0, 0, 0], "0 events"), ([1, 1, 1], "0 normal rows"), ([0, 1], "shape")],
+)
+def test_events_and_normal_rows_must_be_there(labels, message):
+    with pytest.raises(ValueError, match=message):
+        events_at_budget([1.0, 2.0, 3.0], labels, alarms_per_day=1, rows_per_day=1)

@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple, Self
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
-from scipy.ndimage import grey_closing, grey_opening
+from scipy.ndimage import grey_closing, grey_opening, maximum_filter1d
 from scipy.stats import genpareto
 
 from madcluster.arguments import check_number, check_one_of, check_scores, check_whole, outside
@@ -19,10 +19,12 @@ from madcluster.data.series import segments
 __all__ = [
     "Alarm",
     "AlarmEvent",
+    "Found",
     "OnlineAlarms",
     "Rule",
     "budget_threshold",
     "conformal_threshold",
+    "events_at_budget",
     "find_alarms",
     "peaks_threshold",
     "quantile_threshold",
@@ -523,6 +525,75 @@ def false_alarms_per_day(
     alarms = [alarm for alarm in find_alarms(scores, threshold, **kwargs) if alarm.scored]
     wrong = sum(not truth[a.start : a.stop].any() for a in alarms)
     return wrong / max((~truth).sum() / rows_per_day, np.finfo(float).tiny)
+
+
+class Found(NamedTuple):
+    """What `events_at_budget` found.
+
+    Attributes
+    ----------
+    share : of the events with a row above the threshold
+    delay : rows from the beginning of a found event to its first row above, the median; NaN for none
+    threshold : that keeps the budget
+    """
+
+    share: float
+    delay: float
+    threshold: float
+
+
+def events_at_budget(
+    scores: ArrayLike,
+    labels: ArrayLike,
+    *,
+    alarms_per_day: float,
+    rows_per_day: float,
+    margin: int = 0,
+    join: int = 0,
+) -> Found:
+    """How many events are found, and how late, at a rate of false alarms; for a look back with labels.
+
+    The threshold is that of `budget_threshold` on the normal rows: an oracle's, for nobody knows them
+    before. Where scores look ahead the delay is not what an operator waits; take causal ones.
+
+    Parameters
+    ----------
+    scores, labels : (m,)
+        Labels of 0 and 1; an event is a run of rows with 1.
+    alarms_per_day, rows_per_day, join
+        See `budget_threshold`; a day is one of normal rows.
+    margin : int
+        Rows on either side of an event that are not counted as normal: a score that sees many rows
+        rises there for a good reason.
+
+    Raises
+    ------
+    ValueError
+        If labels are of another length, or there is no event or no normal row.
+
+    Examples
+    --------
+    >>> scores, labels = np.array([0, 3, 0, 1, 4, 4, 0, 2, 2]), np.array([0, 0, 0, 1, 1, 1, 0, 1, 0])
+    >>> events_at_budget(scores, labels, alarms_per_day=0, rows_per_day=1, margin=1)
+    Found(share=0.5, delay=1.0, threshold=3.0)
+    """
+    values, truth = check_scores("scores", scores), np.asarray(labels, dtype=bool)
+    if truth.shape != values.shape:
+        raise ValueError(f"labels has shape {truth.shape}, expected {values.shape}")
+    events = segments(truth)
+    width = 2 * check_whole("margin", margin, 0) + 1
+    normal = ~maximum_filter1d(truth, width, mode="constant")
+    if not len(events) or not normal.any():
+        raise ValueError(f"labels has {len(events)} events and {normal.sum()} normal rows")
+    # where no row is normal nothing is above any threshold
+    held = np.where(normal, values, values.min())
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a score of few values that cannot use the budget up
+        threshold = budget_threshold(held, alarms_per_day * normal.mean(), rows_per_day, join=join)
+    above = [np.flatnonzero(values[start:stop] > threshold) for start, stop in events]
+    first = [each[0] for each in above if len(each)]
+    delay = float(np.median(first)) if first else math.nan
+    return Found(len(first) / len(events), delay, threshold)
 
 
 def as_frame(alarms: list[Alarm], index: pd.Index | None = None) -> pd.DataFrame:
