@@ -11,6 +11,9 @@ from madcluster.detectors import (
     DETECTORS,
     ContractError,
     Detector,
+    Ensemble,
+    LinearAutoregression,
+    NearestNeighbor,
     PCAError,
     RandomScore,
     check_detector,
@@ -18,7 +21,13 @@ from madcluster.detectors import (
 from madcluster.models import EMBEDDERS
 
 PLAIN = [name for name in DETECTORS if name != "madcluster"]
-FEW = {"isolation_forest": {"n_trees": 5}, "kmeans": {"window": 8, "n_clusters": 4}}
+FEW = {
+    "isolation_forest": {"n_trees": 5},
+    "kmeans": {"window": 8, "n_clusters": 4},
+    "ensemble": {  # with what makes streams wait differently: windows, forecasts, means of rows
+        "detectors": [PCAError(smooth=4), LinearAutoregression(window=5), NearestNeighbor(window=8)]
+    },
+}
 
 
 @pytest.mark.parametrize("name", PLAIN)
@@ -50,6 +59,11 @@ def network(name, **arguments):
 )
 def test_with_another_head(arguments):
     check_detector(network("deepsvdd", **arguments))
+
+
+def test_an_ensemble_with_networks():
+    networks = [network("deepsvdd"), network("usad", head=False), network("deepant", smooth=3)]
+    check_detector(Ensemble([*networks, PCAError()], smooth=2))
 
 
 class Recurrent(nn.Module):

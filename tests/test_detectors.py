@@ -33,6 +33,12 @@ from madcluster.detectors import (
 from madcluster.study.benchmark import entities_of, series_of
 
 PLAIN = [name for name in DETECTORS if name != "madcluster"]
+# its default has a network
+FEW = {"ensemble": {"detectors": [PCAError(smooth=5), Mahalanobis(window=3)]}}
+
+
+def made(name, **arguments):
+    return DETECTORS[name](**FEW.get(name, {}), **arguments)
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +48,7 @@ def series():
 
 @pytest.mark.parametrize("name", PLAIN)
 def test_one_finite_score_per_row(series, name):
-    detector = DETECTORS[name]().fit(series.train)
+    detector = made(name).fit(series.train)
     scores = detector.decision_function(series.test)
     assert scores.shape == (2000,)
     assert np.isfinite(scores).all()
@@ -135,13 +141,13 @@ def test_mahalanobis_of_rows_that_never_varied():
 
 @pytest.mark.parametrize("name", ["pca_error", "mahalanobis", "nearest_neighbor"])
 def test_good_baselines_beat_chance(series, name):
-    scores = DETECTORS[name]().fit(series.train).decision_function(series.test)
+    scores = made(name).fit(series.train).decision_function(series.test)
     assert average_precision_score(series.labels, scores) > 3 * series.labels.mean()
 
 
 @pytest.mark.parametrize("name", PLAIN)
 def test_bad_input(series, name):
-    detector = DETECTORS[name]()
+    detector = made(name)
     with pytest.raises(ValueError, match="not fitted"):
         detector.decision_function(series.test)
     with pytest.raises(ValueError, match="NaN in row 0"):
@@ -168,7 +174,7 @@ def test_l2_norm_as_published_elsewhere(data_root, dataset, f1, area):
 @pytest.mark.parametrize("offset", [1e6, 1e8, 1e10])
 def test_an_offset_changes_no_ranking(series, name, offset):
     def precision(moved):
-        detector = DETECTORS[name]().fit(np.asarray(series.train) + moved)
+        detector = made(name).fit(np.asarray(series.train) + moved)
         scores = detector.decision_function(np.asarray(series.test) + moved)
         return average_precision_score(series.labels, scores)
 
@@ -177,7 +183,7 @@ def test_an_offset_changes_no_ranking(series, name, offset):
 
 @pytest.mark.parametrize("name", PLAIN)
 def test_a_failed_refit_leaves_a_baseline_as_it_was(series, name, monkeypatch):
-    detector = DETECTORS[name]().fit(series.train)
+    detector = made(name).fit(series.train)
     expected = detector.decision_function(series.test)
     with monkeypatch.context() as patch:
         patch.setattr(DETECTORS[name], "_not_learned", lambda self, rows: 1 / 0)
@@ -335,7 +341,7 @@ def test_a_damaged_file_of_a_detector_without_a_network_is_refused(series, tmp_p
 @pytest.mark.parametrize("name", [name for name in DETECTORS if name != "madcluster"])
 def test_a_number_of_channels_is_a_number_of_channels(series, tmp_path, name):
     path = tmp_path / "file"
-    DETECTORS[name]().fit(series.train[:300]).save(path)
+    made(name).fit(series.train[:300]).save(path)
     content = path.read_bytes()
     size = int.from_bytes(content[:8], "little")
     for value in ("1e400", "2.5", "[]", "true"):

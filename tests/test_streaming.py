@@ -16,7 +16,7 @@ from madcluster.detectors import Mahalanobis
 from madcluster.service import checkpoints
 from madcluster.service.alarms import OnlineAlarms, find_alarms
 from madcluster.service.checkpoints import CheckpointError
-from madcluster.service.streams import Stream, pieces
+from madcluster.service.streams import FORMAT, KIND, Stream, pieces
 
 QUICK = {"epochs": 1, "stride": 10, "score_stride": 1, "window": 20, "batch_size": 32}
 
@@ -562,14 +562,16 @@ def test_a_score_that_is_none_is_an_alarm_and_does_not_break_a_file(series, tmp_
     assert [(a.start, a.stop, a.scored) for a in ended] == [(9, 12, False)]
 
 
-@pytest.mark.parametrize("version", [3, 5])
+@pytest.mark.parametrize("version", [FORMAT - 1, FORMAT + 1])
 def test_a_file_of_another_format_is_refused(causal, tmp_path, version):
     stream = causal.stream()
     stream.save(tmp_path / "state")
-    about, arrays = checkpoints.read(tmp_path / "state", "madcluster.stream", version=4)
+    about, arrays = checkpoints.read(tmp_path / "state", KIND, version=FORMAT)
     about.pop("format")
-    checkpoints.write(tmp_path / "state", "madcluster.stream", about, arrays, version=version)
-    with pytest.raises(CheckpointError, match=rf"has format {version}.*which reads format 4"):
+    checkpoints.write(tmp_path / "state", KIND, about, arrays, version=version)
+    with pytest.raises(
+        CheckpointError, match=rf"has format {version}.*which reads format {FORMAT}"
+    ):
         Stream.load(tmp_path / "state", causal)
 
 
@@ -582,7 +584,7 @@ def test_a_file_of_another_format_is_refused(causal, tmp_path, version):
         {"time": ["numbers", "one"]},
         {"max_step": [1]},
         {"piece": {"seen": 30}},
-        {"smoothed": 5},
+        {"piece": {"seen": 30, "made": 30, "smoothed": 5}},
         {"alarms": {}},
         {"missing": "fill"},
         {"piece": 5},
@@ -594,8 +596,8 @@ def test_a_state_that_contradicts_itself_is_refused(series, causal, tmp_path, ch
     stream.update(series.test[:30], np.arange(30))
     path = tmp_path / "state"
     stream.save(path)
-    about, arrays = checkpoints.read(path, "madcluster.stream", version=4)
+    about, arrays = checkpoints.read(path, KIND, version=FORMAT)
     about = json.loads(json.dumps({**about, **change}))
-    checkpoints.write(path, "madcluster.stream", about, arrays, version=4)
+    checkpoints.write(path, KIND, about, arrays, version=FORMAT)
     with pytest.raises(CheckpointError, match="does not describe a stream"):
         Stream.load(path, causal)

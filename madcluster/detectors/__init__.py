@@ -10,6 +10,7 @@ from madcluster.contract import ContractError
 from madcluster.detectors.base import CheckpointError, Detector
 from madcluster.detectors.choice import Choice, choose, named
 from madcluster.detectors.contract import check_detector
+from madcluster.detectors.ensemble import Ensemble
 from madcluster.detectors.floors import (
     ConstantScore,
     L2Norm,
@@ -34,6 +35,7 @@ __all__ = [
     "ConstantScore",
     "ContractError",
     "Detector",
+    "Ensemble",
     "IsolationForest",
     "KMeansAD",
     "L2Norm",
@@ -74,6 +76,7 @@ class _Detectors(Mapping[str, "type[Detector]"]):
         "linear_autoregression": LinearAutoregression,
         "kmeans": KMeansAD,
         "isolation_forest": IsolationForest,
+        "ensemble": Ensemble,
     }
 
     def __getitem__(self, name: str) -> type[Detector]:

@@ -42,7 +42,7 @@ from madcluster.service.alarms import (
 )
 from madcluster.service.checkpoints import CheckpointError
 from madcluster.service.explanations import Method, contributions
-from madcluster.service.streams import MaxStep, Stream, pieces
+from madcluster.service.streams import MaxStep, Piece, Scoring, Stream, pieces
 
 __all__ = ["CheckpointError", "Detector"]
 
@@ -240,7 +240,7 @@ class Detector(BaseEstimator):
         fresh._meet(X, rows.shape[1])
         fresh._learn(rows)
         z = fresh.scaler_.transform(rows)
-        fresh.decision_scores_ = fresh._smoothed(fresh._scores(z, fresh._train_scores))
+        fresh.decision_scores_ = fresh._smoothed(fresh._scores(z, learned=True))
         fresh.calibration_scores_, fresh.calibrated_on_ = fresh._not_learned(rows)
         fresh.threshold_ = quantile_threshold(fresh.calibration_scores_, fresh.contamination)
         fresh.fitted_on_ = _span(X, len(rows))
@@ -369,12 +369,10 @@ class Detector(BaseEstimator):
         """How windows make rows: as asked, but the score of a forecast is of its last step alone."""
         return aggregate if self.steps_scored() == self.window else "last"
 
-    def _scores(
-        self, z: np.ndarray, of_windows: Callable[[np.ndarray, np.ndarray], np.ndarray]
-    ) -> np.ndarray:
-        """Scores before smoothing; (m c) → (m,)."""
+    def _scores(self, z: np.ndarray, *, learned: bool = False) -> np.ndarray:
+        """Scores before smoothing, of a series or of the one that was learned; (m c) → (m,)."""
         return aggregated(
-            partial(of_windows, z),
+            partial(self._train_scores if learned else self.window_scores, z),
             len(z),
             window=self.window,
             stride=1 if self.aggregate != "mean" else self.scoring_stride(),
@@ -387,7 +385,7 @@ class Detector(BaseEstimator):
 
     def _score(self, rows: np.ndarray) -> np.ndarray:
         """Score a series; (m c) → (m,)."""
-        return self._smoothed(self._scores(self.scaler_.transform(rows), self.window_scores))
+        return self._smoothed(self._scores(self.scaler_.transform(rows)))
 
     @overload
     def decision_function(
@@ -588,6 +586,10 @@ class Detector(BaseEstimator):
         """Score rows as they come; the options are those of `madcluster.service.streams.Stream`."""
         return Stream(self, **options)
 
+    def piece(self, aggregate: Aggregate) -> Scoring:
+        """What a stream feeds with scaled rows that follow each other."""
+        return Piece(self, aggregate)
+
     def state(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         """All that makes scores: parameters as plain values, and what was learned as arrays."""
         fitted = self.as_fitted
@@ -616,9 +618,14 @@ class Detector(BaseEstimator):
         ValueError
             If what was learned is not finite everywhere.
         """
-        fitted = self.as_fitted
-        about, arrays = fitted.state()
-        fitted._check_state(_under("state.", arrays))
+        self._check_fitted()
+        about, arrays = self._whole()
+        checkpoints.write(path, KIND, about, arrays, version=FORMAT, infinite="state.")
+
+    def _whole(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+        """All that goes into a file."""
+        about, arrays = self.as_fitted.state()
+        self.as_fitted._check_state(_under("state.", arrays))
         if not math.isfinite(self.threshold_):
             raise ValueError(f"threshold_ is {self.threshold_}")
         about |= {
@@ -627,11 +634,9 @@ class Detector(BaseEstimator):
             "threshold": self.threshold_,
             **{name: getattr(self, f"{name}_") for name in _WORDS},
         }
-        for name in _SCORES:
+        for name in _SCORES + _OF_CHANNELS:
             arrays[name.strip("_")] = getattr(self, name)
-        for name in _OF_CHANNELS:
-            arrays[name.strip("_")] = getattr(self, name)
-        checkpoints.write(path, KIND, about, arrays, version=FORMAT, infinite="state.")
+        return about, arrays
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
@@ -653,46 +658,57 @@ class Detector(BaseEstimator):
         """Read a detector; `given` parameters take the place of those in the file."""
         about, arrays = checkpoints.read(path, KIND, version=FORMAT, infinite="state.")
         try:
-            detector: Self = cls._class_of(path, about["detector"])._made(
-                path, about["params"], given
-            )
-            detector.check()
-            n_channels = check_whole("n_features_in", about["n_features_in"])
-            detector.n_features_in_ = n_channels
-            if channels := about.get("channels"):  # absent where there were no names
-                if not (isinstance(channels, list) and len(channels) == n_channels):
-                    raise ValueError(f"{channels} do not name {n_channels} channels")
-                detector.feature_names_in_ = np.array([str(n) for n in channels], dtype=object)
-            detector.threshold_ = float(about["threshold"])
-            for name in _WORDS:
-                if not (words := about[name]).isprintable():
-                    raise ValueError(f"{name} is {words!r}")
-                setattr(detector, f"{name}_", words)
-            for name in _SCORES + _OF_CHANNELS:
-                setattr(detector, name, arrays.pop(name.strip("_")))
-            scaler = _under("scaler.", arrays)
-            detector.scaler_ = Scaler.from_state(detector.scaler, detector.clip, scaler)
-            of_channels = *(getattr(detector, n) for n in _OF_CHANNELS), *scaler.values()
-            if any(array.shape != (n_channels,) for array in of_channels):
-                raise ValueError(f"not every array is of {n_channels} channels")
-            for scores in (getattr(detector, n) for n in _SCORES):
-                if scores.ndim != 1 or not len(scores) or scores.dtype.kind != "f":
-                    raise ValueError("its scores are not numbers one by one")
-            if not all((spread > 0).all() for spread in (detector.std_, scaler["scale"])):
-                raise ValueError("a channel has no scale")
-            if detector.window > len(detector.decision_scores_):
-                raise ValueError(f"a window of {detector.window} is longer than what was learned")
-            if not math.isfinite(detector.threshold_):
-                raise ValueError(f"its threshold is {detector.threshold_}")
-            state = _under("state.", arrays)
-            detector._check_state(state)
-            detector._restore(state)
-            least = np.zeros((detector.window, n_channels), np.float32)
-            detector.window_scores(least, np.zeros(1, int))  # arrays that do not fit show here
+            kind = cls._class_of(path, about["detector"])
+            detector: Self = kind._from_whole(path, about, arrays, given)
         except CheckpointError:
             raise
         except checkpoints.FAULTS as error:
             raise CheckpointError(f"{path} does not describe a detector: {error}") from error
+        return detector
+
+    @classmethod
+    def _from_whole(
+        cls,
+        path: object,
+        about: Mapping[str, Any],
+        arrays: dict[str, np.ndarray],
+        given: Mapping[str, Any],
+    ) -> Self:
+        """A detector from what `_whole` gave, checked as far as that can be."""
+        detector = cls._made(path, about["params"], given)
+        detector.check()
+        n_channels = check_whole("n_features_in", about["n_features_in"])
+        detector.n_features_in_ = n_channels
+        if channels := about.get("channels"):  # absent where there were no names
+            if not (isinstance(channels, list) and len(channels) == n_channels):
+                raise ValueError(f"{channels} do not name {n_channels} channels")
+            detector.feature_names_in_ = np.array([str(n) for n in channels], dtype=object)
+        detector.threshold_ = float(about["threshold"])
+        for name in _WORDS:
+            if not (words := about[name]).isprintable():
+                raise ValueError(f"{name} is {words!r}")
+            setattr(detector, f"{name}_", words)
+        for name in _SCORES + _OF_CHANNELS:
+            setattr(detector, name, arrays.pop(name.strip("_")))
+        scaler = _under("scaler.", arrays)
+        detector.scaler_ = Scaler.from_state(detector.scaler, detector.clip, scaler)
+        of_channels = *(getattr(detector, n) for n in _OF_CHANNELS), *scaler.values()
+        if any(array.shape != (n_channels,) for array in of_channels):
+            raise ValueError(f"not every array is of {n_channels} channels")
+        for scores in (getattr(detector, n) for n in _SCORES):
+            if scores.ndim != 1 or not len(scores) or scores.dtype.kind != "f":
+                raise ValueError("its scores are not numbers one by one")
+        if not all((spread > 0).all() for spread in (detector.std_, scaler["scale"])):
+            raise ValueError("a channel has no scale")
+        if detector.window > len(detector.decision_scores_):
+            raise ValueError(f"a window of {detector.window} is longer than what was learned")
+        if not math.isfinite(detector.threshold_):
+            raise ValueError(f"its threshold is {detector.threshold_}")
+        state = _under("state.", arrays)
+        detector._check_state(state)
+        detector._restore(state)
+        least = np.zeros((detector.window, n_channels), np.float32)
+        detector.window_scores(least, np.zeros(1, int))  # arrays that do not fit show here
         detector._adopt(detector._copy())
         return detector
 

@@ -132,7 +132,8 @@ def choose(
     The evidence is about these kinds of anomaly, in rows like these and in sensors drawn at random. It
     says nothing about a fault of another kind, and its values are not those that a real fault will
     have. On the public entities the choice was hardly better than a candidate drawn at random (chapter
-    15, `benchmarks/choice.py`): choose by it where faults will look like what is planted.
+    15, `benchmarks/choice.py`): choose by it where faults will look like what is planted. Otherwise
+    take `Ensemble`, the mean of all candidates.
 
     Parameters
     ----------

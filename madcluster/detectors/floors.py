@@ -43,9 +43,7 @@ class RandomScore(Detector):
     def window_scores(self, z: np.ndarray, starts: np.ndarray) -> np.ndarray:
         return np.random.default_rng(self.seed).random(len(z))[starts, None]
 
-    def _scores(
-        self, z: np.ndarray, of_windows: Callable[[np.ndarray, np.ndarray], np.ndarray]
-    ) -> np.ndarray:
+    def _scores(self, z: np.ndarray, *, learned: bool = False) -> np.ndarray:
         return np.random.default_rng(self.seed).random(len(z))
 
     def last_scores(self, seen: int = 0) -> tuple[int, Callable[[np.ndarray], np.ndarray]] | None:

@@ -272,9 +272,7 @@ class MADCluster(Detector):
     def window_scores(self, z: np.ndarray, starts: np.ndarray) -> np.ndarray:
         return scoring.window_scores(self.model_, z, starts, window=self.window)
 
-    def _scores(
-        self, z: np.ndarray, of_windows: Callable[[np.ndarray, np.ndarray], np.ndarray]
-    ) -> np.ndarray:
+    def _scores(self, z: np.ndarray, *, learned: bool = False) -> np.ndarray:
         return scoring.score(
             self.model_,
             z,

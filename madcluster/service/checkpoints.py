@@ -16,7 +16,7 @@ from safetensors.numpy import save
 
 from madcluster.files import whole_file
 
-__all__ = ["FAULTS", "CheckpointError", "read", "write"]
+__all__ = ["FAULTS", "CheckpointError", "as_bits", "from_bits", "read", "write"]
 
 # what Python raises where a file holds something else than was expected, from a number too large to a
 # list too deep
@@ -65,7 +65,7 @@ def write(
     about : plain JSON that describes the arrays; NumPy's scalars are written as numbers
     arrays : by name
     version : of the layout of `about` and `arrays`
-    infinite : arrays whose names begin so may hold infinities
+    infinite : arrays with this in their names may hold infinities
 
     Raises
     ------
@@ -98,7 +98,7 @@ def _check_finite(name: str, array: np.ndarray, infinite: str) -> None:
     """Raise a ValueError for a NaN, and for an infinity where none may be."""
     if array.dtype.kind not in "fc" or np.isfinite(array).all():
         return
-    if not (infinite and name.startswith(infinite)) or np.isnan(array).any():
+    if not (infinite and infinite in name) or np.isnan(array).any():
         raise ValueError(f"{name} is not finite everywhere")
 
 
@@ -113,7 +113,7 @@ def read(
         If there is no such file.
     CheckpointError
         If it is damaged, of another kind, not of format `version`, or holds a NaN or an infinity;
-        arrays whose names begin with `infinite` may hold infinities.
+        arrays with `infinite` in their names may hold infinities.
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f"there is no file {path}")
@@ -137,6 +137,18 @@ def read(
     except ValueError as error:
         raise CheckpointError(f"{path}: {error}") from error
     return about, arrays
+
+
+def as_bits(scores: np.ndarray) -> np.ndarray:
+    """Scores as integers: a file must hold finite numbers, and a score may be none."""
+    return np.ascontiguousarray(scores, dtype=np.float64).view(np.int64)
+
+
+def from_bits(kept: np.ndarray) -> np.ndarray:
+    """Scores from `as_bits`."""
+    if kept.dtype != np.int64:
+        raise ValueError(f"scores are kept as {kept.dtype}")
+    return kept.view(np.float64)
 
 
 def _words(versions: Any) -> str:

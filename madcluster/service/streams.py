@@ -18,16 +18,39 @@ from madcluster.arguments import check_number, check_one_of, check_whole
 from madcluster.data import Scaler
 from madcluster.service import checkpoints
 from madcluster.service.alarms import AlarmEvent, OnlineAlarms
-from madcluster.service.checkpoints import CheckpointError
+from madcluster.service.checkpoints import CheckpointError, as_bits, from_bits
 
-__all__ = ["Late", "MaxStep", "Missing", "Stream", "pieces"]
+__all__ = ["Late", "MaxStep", "Missing", "Piece", "Scoring", "Stream", "pieces"]
 
-KIND, FORMAT = "madcluster.stream", 4  # of a file; another is refused
+KIND, FORMAT = "madcluster.stream", 5  # of a file; another is refused
 BLOCK = 2048  # rows at work at a time, however many come at once
 
 Missing = Literal["refuse", "hold", "mask"]
 Late = Literal["refuse", "drop"]
 MaxStep: TypeAlias = float | timedelta | np.timedelta64  # a Timedelta of pandas is a timedelta
+
+
+class Scoring(Protocol):
+    """What a stream knows of the scores of a piece: rows that follow each other without a gap."""
+
+    seen: int  # rows
+    scored: int  # of these, rows whose score is known
+
+    def update(self, z: np.ndarray) -> np.ndarray:
+        """Scores that have become known with some more scaled rows; (n c) → (k,)."""
+        ...
+
+    def finish(self) -> np.ndarray:
+        """Scores of the rows that still wait; NaN for those of less than a window."""
+        ...
+
+    def state(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+        """What is remembered, as plain JSON and arrays."""
+        ...
+
+    def restore(self, about: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> None:
+        """Go on from it; a ValueError if that does not fit together."""
+        ...
 
 
 class Scores(Protocol):
@@ -49,6 +72,7 @@ class Scores(Protocol):
     ) -> tuple[int, Callable[[np.ndarray], np.ndarray]] | None: ...
     def aggregate_of(self, aggregate: Aggregate) -> Aggregate: ...
     def scoring_stride(self) -> int: ...
+    def piece(self, aggregate: Aggregate) -> Scoring: ...
     def state(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]: ...
 
 
@@ -149,7 +173,7 @@ class Stream:
         self._known = frozenset(self.channels)
         self._digest: str | None = None
         self._time: tuple[str, float] | None = None  # of the last row: its kind, and a number
-        self._piece = _Piece(detector, self.aggregate)
+        self._piece = detector.piece(self.aggregate)
         self._marks = np.zeros(0, bool)  # of the rows that wait
         self._last = np.zeros(len(self.channels), np.float32)  # scaled values to hold
         self._held = self._unknown()  # rows in which each was held
@@ -316,7 +340,7 @@ class Stream:
         piece = self._piece
         if not piece.seen:
             return np.empty(0)
-        self._piece = _Piece(self.detector, self.aggregate)
+        self._piece = self.detector.piece(self.aggregate)
         return piece.finish()
 
     def _out(self, scores: np.ndarray, *, last: bool = False) -> np.ndarray:
@@ -356,6 +380,7 @@ class Stream:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write what it remembers, with its alarms, to a safetensors file, whole or not at all."""
+        piece, remembered = self._piece.state()
         about = {
             **self._about(),
             **{name: getattr(self, name) for name in _COUNTS},
@@ -365,13 +390,10 @@ class Stream:
             "late": self.late,
             "time": self._time,
             "alarms": None if self.alarms is None else self.alarms.state(),
-            "piece": {"seen": self._piece.seen, "made": self._piece.made},
-            "smoothed": self._piece.smoother.before,
+            "piece": piece,
         }
         arrays = {
-            "rows": self._piece.rows,
-            "sums": _bits(self._piece.sums),
-            "scores": _bits(self._piece.smoother.kept),
+            **{f"piece.{name}": array for name, array in remembered.items()},
             "marks": self._marks,
             "last": self._last,
             "held": self._held,
@@ -433,13 +455,9 @@ class Stream:
                 check_one_of(name, kind, KINDS)
                 check_number(name, number, -(2.0**63), 2.0**63)
                 setattr(self, "_time" if name == "time" else name, (kind, number))
+        remembered = {name: array for name, array in arrays.items() if name.startswith("piece.")}
         self._piece.restore(
-            check_whole("seen", about["piece"]["seen"], 0),
-            check_whole("made", about["piece"]["made"], 0),
-            arrays["rows"],
-            _numbers(arrays["sums"]),
-            _numbers(arrays["scores"]),
-            check_whole("smoothed", about["smoothed"], 0),
+            about["piece"], {n.removeprefix("piece."): array for n, array in remembered.items()}
         )
         waiting = self.seen - self.scored
         if self._piece.seen - self._piece.scored != waiting:
@@ -455,8 +473,8 @@ class Stream:
 _COUNTS = "seen", "scored", "unscored", "dropped", "filled", "gaps"
 
 
-class _Piece:
-    """Scores of rows that follow each other without a gap."""
+class Piece:
+    """Scores of rows that follow each other without a gap, from the windows of one detector."""
 
     def __init__(self, detector: Scores, aggregate: Aggregate) -> None:
         self.detector, self.window = detector, detector.window
@@ -477,22 +495,22 @@ class _Piece:
         last = self._of_windows == "last"
         self._shortcut = self.detector.last_scores(self.seen) if last else None
 
-    def restore(
-        self,
-        seen: int,
-        made: int,
-        rows: np.ndarray,
-        sums: np.ndarray,
-        scores: np.ndarray,
-        before: int,
-    ) -> None:
-        """Go on from what was kept; `before` is how many of the scores are done.
+    def state(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+        """What is remembered, as plain JSON and arrays."""
+        about = {"seen": self.seen, "made": self.made, "smoothed": self.smoother.before}
+        kept = {"sums": as_bits(self.sums), "scores": as_bits(self.smoother.kept)}
+        return about, {"rows": self.rows, **kept}
+
+    def restore(self, about: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> None:
+        """Go on from it.
 
         Raises
         ------
-        ValueError
+        KeyError, TypeError, ValueError
             If that does not fit together.
         """
+        seen, made, before = (check_whole(n, about[n], 0) for n in ("seen", "made", "smoothed"))
+        rows, (sums, scores) = arrays["rows"], (from_bits(arrays[n]) for n in ("sums", "scores"))
         kept = min(seen, self._most)
         if rows.shape != (kept, self.rows.shape[1]) or sums.shape != (self.window,):
             raise ValueError(f"it holds rows of shape {rows.shape}")
@@ -647,17 +665,6 @@ def _is_empty(rows: Any) -> bool:
     if isinstance(rows, list | tuple):
         return not rows
     return rows is None or getattr(rows, "shape", ())[:1] == (0,)
-
-
-def _bits(scores: np.ndarray) -> np.ndarray:
-    """Scores as integers: a file must hold finite numbers, and a score may be none."""
-    return np.ascontiguousarray(scores, dtype=np.float64).view(np.int64)
-
-
-def _numbers(bits: np.ndarray) -> np.ndarray:
-    if bits.dtype != np.int64:
-        raise ValueError(f"scores are kept as {bits.dtype}")
-    return bits.view(np.float64)
 
 
 def _digest(detector: Scores) -> str:
