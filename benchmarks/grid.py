@@ -19,6 +19,10 @@ start      all embedders with the head before any training, on the entities and 
            by two scores; the second also after training, on the entities below -> start.csv.gz
 rows       the Mahalanobis distance of fewer rows and of more, on all entities -> rows.csv.gz
 
+comparison everything by the protocol of book/results/protocol.md: all embedders with and without
+           head and all other detectors, on all entities, with the same choices of smoothing, causal and
+           centered; then seeds 1 and 2 -> comparison.csv.gz
+
 The four of knobs.csv.gz are on 9 channels of MSL, 8 of SMAP and 8 machines of SMD.
 
     python benchmarks/grid.py row benchmark 17      does row 17 of a table again and prints both
@@ -36,6 +40,8 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -44,10 +50,11 @@ import torch
 from joblib import Parallel, delayed
 
 from madcluster import MADCluster
-from madcluster.detectors import BASELINES
+from madcluster.detectors import BASELINES, DETECTORS
 from madcluster.models import EMBEDDERS
 from madcluster.study.benchmark import (
     METRICS,
+    PLAIN,
     RELEASED,
     Run,
     collect,
@@ -247,7 +254,43 @@ def rows() -> list[Run]:
     ]
 
 
+def comparison() -> list[Run]:
+    """By book/results/protocol.md; the entities with three seeds first."""
+    plain = [name for name in PLAIN if name != "ensemble"]
+    scaled = [name for name in plain if "scaler" in signature(DETECTORS[name]).parameters]
+    drawn = [name for name in plain if "seed" in signature(DETECTORS[name]).parameters]
+
+    def untrained_settings(dataset: str, embedder: str) -> dict[str, Any]:
+        return {**cpu_settings(dataset, embedder), **UNTRAINED}
+
+    def part(datasets: Sequence[str], entities: Mapping[str, Sequence[str]] | None) -> list[Run]:
+        every = partial(grid, datasets, entities=entities)
+        runs = every(plain, views="all")
+        minmax = {"scaler": "minmax"}
+        runs += every(scaled, views="all", variant="min-max", settings=minmax)
+        for window in (1, 40):
+            long = {"window": window}
+            runs += every(["mahalanobis"], views="all", variant=f"window={window}", settings=long)
+        runs += every(list(EMBEDDERS), views="all", settings=cpu_settings)
+        runs += every(["ensemble"], views="own")
+        runs += every(["ensemble"], views="own", variant="last", settings={"aggregate": "last"})
+        return runs + every(
+            list(EMBEDDERS),
+            heads=(True,),
+            views="own",
+            variant="untrained",
+            settings=untrained_settings,
+        )
+
+    few = chosen(SEEDS)
+    runs = part([*SEEDS, "PSM_excerpt"], few) + part(DATASETS, None)
+    more = partial(grid, list(SEEDS), entities=few, seeds=(1, 2))
+    runs += more(drawn, views="all") + more(list(EMBEDDERS), views="own", settings=cpu_settings)
+    return list({run.key: run for run in runs}.values())
+
+
 PARTS = {
+    "comparison": (comparison, "comparison"),
     "main": (main_runs, "benchmark"),
     "release": (release_runs, "benchmark_release"),
     "components": (components, "knobs"),

@@ -19,6 +19,7 @@ from joblib import parallel_config
 from sklearn.metrics import average_precision_score
 
 from madcluster.detectors import PCAError
+from madcluster.metrics import vus_score
 from madcluster.progress import progress
 from madcluster.study import benchmark
 from madcluster.study.benchmark import (
@@ -31,6 +32,8 @@ from madcluster.study.benchmark import (
     run_all,
     run_of,
     summary,
+    view_name,
+    views,
 )
 
 PLANT = {"synthetic": ["plant-0", "plant-1"]}
@@ -108,6 +111,63 @@ def test_a_row_holds_what_the_detector_gives():
     assert row["aupr"] == pytest.approx(average_precision_score(series.labels, scores), rel=1e-5)
     assert row["anomalous"] == pytest.approx(series.labels.mean(), rel=1e-5)
     assert row["parameters"] is None
+
+
+SETTINGS = {
+    "pca_error": {},
+    "linear_autoregression": {},
+    "nearest_neighbor": {"max_train": 300},
+    "random": {},
+    "deepsvdd": QUICK,
+    "usad": {**QUICK, "stride": 10},
+}
+
+
+@pytest.mark.parametrize("embedder", SETTINGS)
+def test_a_view_is_what_the_detector_gives_with_that_aggregate_and_smoothing(embedder):
+    settings = SETTINGS[embedder]
+    about = {"dataset": "synthetic", "entity": "plant-1", "embedder": embedder}
+    row = benchmark.execute(Run(**about, views="all", settings=settings))
+    series = benchmark.series_of("synthetic", "plant-1")
+    for aggregate, smooth in (("mean", "off"), ("mean", 20), ("last", 80), ("window", "off")):
+        other = {**settings, "aggregate": aggregate, "smooth": smooth}
+        detector = benchmark._detector(Run(**about, settings=other), series.train.shape[1])
+        scores = detector.fit(series.train).decision_function(series.test)
+        for metric, value in (
+            ("VUS_PR", vus_score(series.labels, scores).pr),
+            ("aupr", average_precision_score(series.labels, scores)),
+        ):
+            assert row[view_name(metric, aggregate, smooth)] == pytest.approx(value, rel=2e-3)
+    assert row["VUS_PR@mean,off"] == pytest.approx(row["VUS_PR"], rel=1e-3)
+
+
+def test_views_of_a_table(tmp_path):
+    runs = quick(views="all", seeds=(0, 1)) + quick(views="own", variant="again")
+    runs += grid(["synthetic"], ["mahalanobis"], entities=PLANT, variant="none")
+    table = run_all(runs, tmp_path)
+    found = views(table)
+    assert found.groupby("variant").size().to_dict() == {"default": 16 * 9, "again": 8 * 3}
+    one = found.query("aggregate == 'last' and smooth == '20' and embedder == 'pca_error'").iloc[0]
+    where = table["embedder"].eq("pca_error") & table["entity"].eq(one["entity"])
+    assert one["delay"] == table.loc[where, "delay@last,20"].iloc[0]
+    again = table[table["variant"] == "again"].set_index(["embedder", "head", "entity"])["scores"]
+    assert again.notna().all()
+    assert run_of(table.iloc[0]) == runs[0]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"views": "some"}, "views must be one of"),
+        ({"views": "own", "protocol": "release"}, "has no views"),
+        ({"views": "all", "embedder": "ensemble"}, "views of its own aggregate alone"),
+        ({"head": True, "embedder": "ensemble"}, "takes no head"),
+    ],
+)
+def test_views_that_cannot_be(changes, message):
+    about = {"dataset": "synthetic", "entity": "plant-1", "embedder": "pca_error"}
+    with pytest.raises(ValueError, match=message):
+        Run(**(about | changes))
 
 
 def test_a_table_is_as_its_runs_and_can_be_made_again_from_any_row(tmp_path):

@@ -7,6 +7,7 @@ summary(table)
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import inspect
 import json
@@ -25,6 +26,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field, fields
 from functools import lru_cache
 from importlib.metadata import version
+from itertools import product
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -34,16 +36,17 @@ import torch
 from joblib import Parallel, delayed, parallel_config
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 
+from madcluster.aggregation import Aggregate, Smooth, beginning, ends, smoothed
 from madcluster.arguments import check_flag, check_one_of, check_seed, check_whole, outside, plain
 from madcluster.data import MissingDataError, Series, entities, load, synthetic, windows
-from madcluster.detectors import BASELINES, Detector
+from madcluster.detectors import DETECTORS, Detector
 from madcluster.detectors.madcluster import MADCluster
 from madcluster.files import whole_file
 from madcluster.metrics import evaluate
 from madcluster.models import EMBEDDERS
 from madcluster.progress import quiet
 from madcluster.randomness import seeded
-from madcluster.service.alarms import quantile_threshold
+from madcluster.service.alarms import events_at_budget, quantile_threshold
 from madcluster.study import as_released
 from madcluster.study.results import commit
 
@@ -60,11 +63,14 @@ __all__ = [
     "entities_of",
     "execute",
     "grid",
+    "raw_scores",
     "restore",
     "run_all",
     "run_of",
     "series_of",
     "summary",
+    "view_name",
+    "views",
 ]
 
 log = logging.getLogger(__name__)
@@ -73,8 +79,15 @@ FORMAT = 1  # of a result file
 Protocol = Literal["honest", "release"]
 DATASETS = ("synthetic", "MSL", "SMAP", "SMD", "PSM", "PSM_excerpt")
 RELEASED = "dcdetector_released"  # the released wiring, see `madcluster.study.as_released`
-EMBEDDER_NAMES = (*EMBEDDERS, RELEASED, *BASELINES)
+PLAIN = tuple(
+    name for name in DETECTORS if name != "madcluster"
+)  # without an embedder of their own
+EMBEDDER_NAMES = (*EMBEDDERS, RELEASED, *PLAIN)
 METRICS = tuple(evaluate([0, 0, 1], [0.0, 1.0, 2.0]))
+Views = Literal["none", "own", "all"]
+AGGREGATES: tuple[Aggregate, ...] = get_args(Aggregate)
+SMOOTHS: tuple[Smooth, ...] = ("off", 20, 80)
+OF_VIEWS = ("VUS_PR", "VUS_ROC", "aupr", "f1_score", "found", "delay")
 
 
 class ForeignResultWarning(UserWarning):
@@ -94,18 +107,21 @@ class Run:
     dataset, entity : str
         As `series_of` takes them.
     embedder : str
-        A Base Embedder, a baseline of `madcluster.detectors`, or "dcdetector_released".
+        A Base Embedder, another of `madcluster.detectors.DETECTORS`, or "dcdetector_released".
     head : bool
-        With the MADCluster head. Baselines have none.
+        With the MADCluster head, for a Base Embedder.
     seed : int
     protocol : "honest" or "release"
         "honest": one label per step, validation on the tail of train, metrics of the raw score.
         "release": one label per window at its first step, validation on the test split, range metrics
         of thresholded scores; see `madcluster.study.as_released`.
+    views : "none", "own" or "all"
+        Measure the same fit with other smoothing too, by the aggregate that the settings name or by all
+        three; see `views`. For the honest protocol.
     variant : str
         A name for the settings, for tables.
     settings : dict
-        Further arguments of `MADCluster`, or of the baseline.
+        Further arguments of `MADCluster`, or of the other detector.
 
     Raises
     ------
@@ -119,6 +135,7 @@ class Run:
     head: bool = False
     seed: int = 0
     protocol: Protocol = "honest"
+    views: Views = "none"
     variant: str = "default"
     settings: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
@@ -126,8 +143,13 @@ class Run:
         check_one_of("dataset", self.dataset, DATASETS)
         check_one_of("embedder", self.embedder, EMBEDDER_NAMES)
         check_one_of("protocol", self.protocol, get_args(Protocol))
-        if self.head and self.embedder in BASELINES:
-            raise ValueError(f"{self.embedder} is a baseline and takes no head")
+        check_one_of("views", self.views, get_args(Views))
+        if self.views != "none" and self.protocol != "honest":
+            raise ValueError(f"the protocol {self.protocol!r} has no views")
+        if self.views == "all" and self.embedder == "ensemble":
+            raise ValueError("an ensemble has views of its own aggregate alone")
+        if self.head and self.embedder in PLAIN:
+            raise ValueError(f"{self.embedder} takes no head")
         if self.dataset == "synthetic":
             check_one_of("entity", self.entity, entities_of(self.dataset))
         known = _settings(self.embedder)
@@ -142,8 +164,8 @@ class Run:
         except TypeError as error:
             raise ValueError(f"settings must be plain values: {error}") from error
         object.__setattr__(self, "settings", settings)
-        if self.embedder in BASELINES:
-            BASELINES[self.embedder](**settings).check()
+        if self.embedder in PLAIN:
+            DETECTORS[self.embedder](**settings).check()
         else:
             MADCluster(head=self.head, seed=self.seed, **settings).check()
 
@@ -159,7 +181,8 @@ class Run:
 @lru_cache
 def _settings(embedder: str) -> frozenset[str]:
     """Arguments of a detector that a run does not name itself."""
-    arguments = inspect.signature(BASELINES.get(embedder, MADCluster)).parameters
+    kind = DETECTORS[embedder] if embedder in PLAIN else MADCluster
+    arguments = inspect.signature(kind).parameters
     return frozenset(arguments) - {"embedder", "head", "seed"}
 
 
@@ -205,6 +228,7 @@ def grid(
     heads: Sequence[bool] = (False, True),
     seeds: Iterable[int] = (0,),
     protocol: Protocol = "honest",
+    views: Views = "none",
     variant: str = "default",
     settings: Mapping[str, Any] | Callable[[str, str], Mapping[str, Any]] | None = None,
     root: str | os.PathLike[str] | None = None,
@@ -214,11 +238,11 @@ def grid(
     Parameters
     ----------
     datasets, embedders
-        Names; a baseline counts as an embedder without head.
+        Names; a detector without an embedder counts as one without head.
     entities : mapping, optional
         Data set → entities. All of a data set that is not named.
     settings : mapping or function of (data set, embedder), optional
-        Further arguments of the detectors; baselines take those that they know.
+        Further arguments of the detectors; those without an embedder take those that they know.
 
     Raises
     ------
@@ -237,9 +261,9 @@ def grid(
             for embedder in embedders:
                 check_one_of("embedder", embedder, EMBEDDER_NAMES)
                 given = settings(dataset, embedder) if callable(settings) else settings or {}
-                if embedder in BASELINES:
+                if embedder in PLAIN:
                     given = {name: given[name] for name in given if name in _settings(embedder)}
-                for head in heads if embedder not in BASELINES else (False,):
+                for head in heads if embedder not in PLAIN else (False,):
                     runs += [
                         Run(
                             dataset=dataset,
@@ -248,6 +272,7 @@ def grid(
                             head=head,
                             seed=seed,
                             protocol=protocol,
+                            views=views,
                             variant=variant,
                             settings=given,
                         )
@@ -282,7 +307,7 @@ def cpu_settings(dataset: str, embedder: str) -> dict[str, Any]:
 
     SMD's series are ten times as long as the others, so its windows are taken five times as far apart.
     """
-    if embedder in BASELINES:
+    if embedder in PLAIN:
         return {}
     stride = 50 if dataset == "SMD" else 10
     return {
@@ -308,7 +333,7 @@ def execute(run: Run, root: str | os.PathLike[str] | None = None) -> dict[str, A
     """
     series = series_of(run.dataset, run.entity, root)
     detector = _detector(run, series.train.shape[1])
-    honest = run.protocol == "honest"
+    honest, of_views = run.protocol == "honest", {}
     started = time.process_time(), time.perf_counter()
     if honest or not isinstance(detector, MADCluster):
         detector.fit(series.train)
@@ -322,6 +347,9 @@ def execute(run: Run, root: str | os.PathLike[str] | None = None) -> dict[str, A
         scores = _window_scores(detector, series.test, _window(run))
         found = as_released.evaluate(series.labels, scores, window=_window(run))
     scored = time.process_time(), time.perf_counter()
+    if run.views != "none":
+        raw = raw_scores(detector, series.test, AGGREGATES if run.views == "all" else ())
+        of_views = _views(series.labels, raw) | {"scores": _digest(raw)}
     return {
         "dataset": run.dataset,
         "entity": run.entity,
@@ -340,22 +368,112 @@ def execute(run: Run, root: str | os.PathLike[str] | None = None) -> dict[str, A
         "fit_seconds": _number(fitted - started[0]),
         "score_seconds": _number(scored[0] - fitted),
         "wall_seconds": _number(scored[1] - started[1]),
+        **of_views,
+        "views": run.views,
         "variant": run.variant,
         "settings": _canonical(dict(run.settings)),
     }
 
 
-def _number(value: float) -> float | None:
-    """Six digits; what is no number is none in the file."""
-    return float(f"{value:.6g}") if math.isfinite(value) else None
+def raw_scores(
+    detector: Detector, x: np.ndarray, aggregates: Sequence[Aggregate] = ()
+) -> dict[Aggregate, np.ndarray]:
+    """Scores of a series before smoothing, by each aggregate, of one fit.
+
+    Parameters
+    ----------
+    detector : Detector
+        Fitted; for its own aggregate alone, that of an ensemble, or what smooths by itself.
+    x : (m c)
+    aggregates : by which; its own where there are none
+    """
+    fitted = detector.as_fitted
+    z = fitted.scaler_.transform(fitted.checked(x))
+    if not aggregates:
+        return {fitted.aggregate: fitted._scores(z)}
+    found: dict[Aggregate, np.ndarray] = {}
+    if "mean" in aggregates:
+        other = copy.copy(fitted)
+        other.aggregate = "mean"
+        found["mean"] = other._scores(z)
+    # one pass for both: the windows of a network cost the most
+    causal = [aggregate for aggregate in aggregates if aggregate != "mean"]
+    found |= {aggregate: np.empty(len(z)) for aggregate in causal}
+    window = fitted.window
+    for start in range(0, len(z) - window + 1, 1024):
+        starts = np.arange(start, min(start + 1024, len(z) - window + 1))
+        of_windows = fitted.window_scores(z, starts)
+        for aggregate in causal:
+            found[aggregate][starts + window - 1] = ends(of_windows, aggregate)
+            if start == 0:
+                head = beginning(of_windows[0], window, aggregate)
+                found[aggregate][: window - 1] = head
+    return found
+
+
+def _views(labels: np.ndarray, raw: Mapping[Aggregate, np.ndarray]) -> dict[str, float | None]:
+    """Metrics of scores smoothed in each way, by `view_name`.
+
+    Events are found, and late, at one false alarm per 1,440 normal rows, further than 100 rows from any
+    event; alarms with at most ten rows between them are one.
+    """
+    found: dict[str, float | None] = {}
+    for (aggregate, scores), smooth in product(raw.items(), SMOOTHS):
+        values = smoothed(scores, smooth, causal=aggregate != "mean")
+        of_rows = evaluate(labels, values)
+        events = events_at_budget(
+            values, labels, alarms_per_day=1, rows_per_day=1440, margin=100, join=10
+        )
+        measured = {**of_rows, "found": events.share, "delay": events.delay}
+        for metric in OF_VIEWS:
+            found[view_name(metric, aggregate, smooth)] = _number(measured[metric], digits=4)
+    return found
+
+
+def view_name(metric: str, aggregate: Aggregate, smooth: Smooth) -> str:
+    """The column of a view."""
+    return f"{metric}@{aggregate},{smooth}"
+
+
+def views(table: pd.DataFrame) -> pd.DataFrame:
+    """A table of runs, a row for each of their views.
+
+    Returns
+    -------
+    The columns of the runs that say which they are, `aggregate`, `smooth` ("off", "20" or "80") and the
+    metrics of `OF_VIEWS`. For a score of one row "last", "window" and "mean" differ by nothing but the
+    rows that smoothing looks at.
+    """
+    about = [f.name for f in fields(Run) if f.name != "views"]
+    parts = []
+    for aggregate, smooth in product(AGGREGATES, SMOOTHS):
+        columns = {view_name(metric, aggregate, smooth): metric for metric in OF_VIEWS}
+        if not set(columns) <= set(table):
+            continue
+        part = table[[*about, *columns]].rename(columns=columns).dropna(subset=["VUS_PR"])
+        parts.append(part.assign(aggregate=aggregate, smooth=str(smooth)))
+    return pd.concat(parts, ignore_index=True)
+
+
+def _digest(raw: Mapping[Aggregate, np.ndarray]) -> str:
+    """Of scores as float32: whether two runs agree to the last digit that means anything."""
+    found = hashlib.sha256()
+    for scores in raw.values():
+        found.update(scores.astype(np.float32).tobytes())
+    return found.hexdigest()[:12]
+
+
+def _number(value: float, *, digits: int = 6) -> float | None:
+    """So many digits; what is no number is none in the file."""
+    return float(f"{value:.{digits}g}") if math.isfinite(value) else None
 
 
 def _detector(run: Run, n_channels: int) -> Detector:
     settings = dict(run.settings)
-    if run.embedder in BASELINES:
-        if "seed" in inspect.signature(BASELINES[run.embedder]).parameters:
+    if run.embedder in PLAIN:
+        if "seed" in inspect.signature(DETECTORS[run.embedder]).parameters:
             settings["seed"] = run.seed
-        return BASELINES[run.embedder](**settings)
+        return DETECTORS[run.embedder](**settings)
     if run.embedder != RELEASED:
         return MADCluster(run.embedder, head=run.head, seed=run.seed, **settings)
     options = settings.pop("options", None) or {}
@@ -367,7 +485,7 @@ def _detector(run: Run, n_channels: int) -> Detector:
 
 
 def _window(run: Run) -> int:
-    return int(run.settings.get("window", 100)) if run.embedder not in BASELINES else 100
+    return int(run.settings.get("window", 100)) if run.embedder not in PLAIN else 100
 
 
 def _window_scores(detector: Detector, x: np.ndarray, window: int) -> np.ndarray:
@@ -501,8 +619,16 @@ def _provenance() -> dict[str, str]:
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.machine()
     return {
         "versions": f"Python {platform.python_version()}, {packages}",
-        "machine": f"{platform.system()} {device}, {os.cpu_count()} cores, 1 thread per run",
+        "machine": f"{platform.system()} {device}, {_processor()}, {os.cpu_count()} cores, "
+        "1 thread per run",
     }
+
+
+def _processor() -> str:
+    """Its model, and the kernels that torch takes on it: the last digits of a training hang on both."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return f"{models[0] if models else 'processor'} with {torch.backends.cpu.get_cpu_capability()}"
 
 
 def run_all(
@@ -690,7 +816,7 @@ def restore(table: pd.DataFrame, out: str | os.PathLike[str]) -> int:
 def run_of(row: Mapping[str, Any]) -> Run:
     """The run that a row of a table came from; `execute` it to have the row again."""
     names = [f.name for f in fields(Run) if f.name != "settings"]
-    values = {name: row[name] for name in names}
+    values = {name: row[name] for name in names if name in row}  # old tables have no views
     values |= {"head": bool(row["head"]), "seed": int(row["seed"])}
     return Run(**values, settings=json.loads(row["settings"]))
 
