@@ -83,6 +83,19 @@ def test_pca_error_by_hand(series):
     np.testing.assert_allclose(got, np.linalg.norm(rest, axis=1), rtol=1e-3, atol=1e-4)
 
 
+def test_pca_leaves_something_to_score_where_few_channels_vary():
+    rng = np.random.default_rng(0)
+    train, test = np.zeros((400, 9)), np.zeros((50, 9))
+    train[:, :3], test[:, :3] = rng.normal(size=(400, 3)), rng.normal(size=(50, 3))
+    detector = PCAError().fit(train)  # five components by default
+    assert detector.components_.shape == (2, 9)
+    known, new = ((x[:, :3] - train[:, :3].mean(0)) / train[:, :3].std(0) for x in (train, test))
+    last = np.linalg.svd(known, full_matrices=False)[2][2]
+    np.testing.assert_allclose(detector.decision_function(test), abs(new @ last), atol=1e-4)
+    test[7, 8] = 3.0  # a channel that never moved
+    assert detector.decision_function(test)[7] > 2.9
+
+
 def test_nearest_neighbor_by_hand():
     rng = np.random.default_rng(0)
     train, test = rng.random((40, 2)), rng.random((25, 2))

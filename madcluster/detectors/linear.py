@@ -24,6 +24,14 @@ class PCAError(Detector):
     """What the first principal components of the train split leave unexplained of a row.
 
     With one channel there is nothing to leave out but the deviation from its mean.
+
+    Parameters
+    ----------
+    n_components : int
+        Less where as many or fewer channels vary in the train split: one direction in which they do is
+        left to be scored.
+    scaler, aggregate, smooth, contamination
+        See `Detector`.
     """
 
     _arrays = ("mean_", "components_")
@@ -45,7 +53,8 @@ class PCAError(Detector):
         check_whole("n_components", self.n_components)
 
     def _fit(self, z: np.ndarray) -> None:
-        kept = min(self.n_components, z.shape[1] - 1, len(z))
+        varying = int((np.ptp(z, axis=0) > 0).sum())
+        kept = min(self.n_components, max(varying - 1, 0), len(z))
         self.mean_ = z.mean(0, dtype=np.float64)
         self.components_ = np.empty((0, z.shape[1]))
         if kept:
