@@ -14,6 +14,7 @@ from madcluster.study.results import (
     once,
     provenance,
     read_result,
+    renew_result,
     write_result,
 )
 
@@ -41,6 +42,17 @@ def test_a_failed_write_leaves_the_old_table(tmp_path, monkeypatch):
             write_result(pd.DataFrame({"a": [2]}), "some", folder=tmp_path)
     assert read_result("some", folder=tmp_path)["a"].tolist() == [1]
     assert [p.name for p in tmp_path.iterdir()] == ["some.csv"]
+
+
+def test_rows_that_are_renewed_take_the_place_of_the_old_ones(tmp_path):
+    old = pd.DataFrame({"kind": ["a", "a", "b"], "value": [1, 2, 3], "machine": "one"})
+    renew_result(old, "some", by="kind", folder=tmp_path)
+    new = pd.DataFrame({"kind": ["c", "a"], "value": [5, 4], "machine": "two"})
+    renew_result(new, "some", by="kind", folder=tmp_path)
+    found = read_result("some", folder=tmp_path)
+    assert found["kind"].tolist() == ["a", "b", "c"]
+    assert found["value"].tolist() == [4, 3, 5]
+    assert found["machine"].tolist() == ["two", "one", "two"]
 
 
 def test_a_compressed_table_is_read_by_the_same_name_and_has_the_same_bytes(tmp_path):

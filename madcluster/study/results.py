@@ -17,7 +17,15 @@ import pandas as pd
 
 from madcluster.files import whole_file
 
-__all__ = ["MissingResultError", "commit", "once", "provenance", "read_result", "write_result"]
+__all__ = [
+    "MissingResultError",
+    "commit",
+    "once",
+    "provenance",
+    "read_result",
+    "renew_result",
+    "write_result",
+]
 
 PACKAGE = Path(__file__).resolve().parents[1]
 _ABOVE = PACKAGE.parent
@@ -54,6 +62,21 @@ def write_result(
     with whole_file(target) as part:
         part.write_bytes(gzip.compress(content, mtime=0) if compress else content)
     return target
+
+
+def renew_result(frame: pd.DataFrame, name: str, *, by: str, folder: Path = FOLDER) -> Path:
+    """Write `name`.csv with these rows in place of those that have the same value in the column `by`.
+
+    Rows of other values stay as they were measured, each with its own machine and versions; new ones
+    come last.
+    """
+    try:
+        old = read_result(name, folder=folder)
+    except MissingResultError:
+        return write_result(frame, name, folder=folder)
+    new = dict(iter(frame.groupby(by, sort=False)))
+    parts = [new.pop(value, rows) for value, rows in old.groupby(by, sort=False)]
+    return write_result(pd.concat([*parts, *new.values()]), name, folder=folder)
 
 
 def read_result(name: str, *, folder: Path = FOLDER) -> pd.DataFrame:
