@@ -12,6 +12,7 @@ import ast
 import contextlib
 import csv
 import json
+import logging
 import math
 import os
 import shutil
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 __all__ = ["main"]
 
 REPORT = Path(__file__).with_name("report.ipynb")
+INTERRUPTED = 130  # exit status
 
 
 def parser() -> argparse.ArgumentParser:
@@ -65,7 +67,8 @@ def parser() -> argparse.ArgumentParser:
     of_fit.add_argument(
         "--detector",
         default="mahalanobis",
-        help="of madcluster.detectors.DETECTORS, an embedder, or choose (default: mahalanobis)",
+        help="of madcluster.detectors.DETECTORS, such as ensemble, the mean of seven; an embedder; or "
+        "choose (default: mahalanobis)",
     )
     of_fit.add_argument(
         "--alarms-per-day", type=float, default=0.5, help="false ones (default: .5)"
@@ -159,7 +162,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _say(error)
         return 2
     except KeyboardInterrupt:
-        return 130
+        return INTERRUPTED
     return 0
 
 
@@ -372,6 +375,7 @@ def _alarms(options: argparse.Namespace) -> None:
 
 
 def _report(options: argparse.Namespace) -> None:
+    from nbclient.exceptions import DeadKernelError
     from papermill.exceptions import PapermillExecutionError
 
     from madcluster.notebooks import run_notebook, write_page
@@ -400,6 +404,11 @@ def _report(options: argparse.Namespace) -> None:
             run_notebook(REPORT, page, parameters, progress=progress)
         except PapermillExecutionError as error:
             raise ValueError(error.evalue) from error
+        except DeadKernelError as error:
+            said = " ".join(getattr(error, "__notes__", ()))
+            raise OSError(
+                f"the process of the report died, which a lack of memory does: {said}"
+            ) from error
         folder.mkdir(parents=True, exist_ok=True)
         title = "standard input" if options.file == "-" else Path(options.file).name
         write_page(page, folder / "report.html", title=f"Report on {title}")
@@ -525,4 +534,7 @@ COMMANDS = {
 }
 
 if __name__ == "__main__":
-    sys.exit(main())
+    status = main()
+    if status == INTERRUPTED:
+        logging.disable()  # what was cut off would say so, task by task
+    sys.exit(status)

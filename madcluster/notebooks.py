@@ -25,7 +25,9 @@ def run_notebook(
 ) -> None:
     """Execute a notebook by papermill, or raise what its cell raised.
 
-    Its kernel talks through files: two that start at once can be given the same TCP port.
+    Its kernel talks through files: two that start at once can be given the same TCP port. What the
+    kernel itself writes is shown only if it dies; one that is interrupted while it starts would say
+    that its files are gone.
 
     Parameters
     ----------
@@ -40,28 +42,39 @@ def run_notebook(
         Without papermill and ipykernel: ``pip install "madcluster[report]"``.
     papermill.exceptions.PapermillExecutionError
         If a cell raises.
+    nbclient.exceptions.DeadKernelError
+        If the kernel dies, of a lack of memory for example.
     """
     try:
         import papermill
         from jupyter_client import AsyncKernelManager
+        from nbclient.exceptions import DeadKernelError
     except ImportError as error:
         raise ImportError(f"{error}; {INSTALL}") from error
 
-    with tempfile.TemporaryDirectory(prefix="kernel-") as folder:
+    with tempfile.TemporaryDirectory(prefix="kernel-") as folder, tempfile.TemporaryFile() as said:
 
         class SocketFileKernelManager(AsyncKernelManager):
             def __init__(self, *arguments: object, **keywords: object) -> None:
                 super().__init__(*arguments, transport="ipc", ip=f"{folder}/ipc", **keywords)
 
-        papermill.execute_notebook(
-            source,
-            target,
-            dict(parameters),
-            cwd=cwd,
-            progress_bar=progress,
-            log_output=False,
-            kernel_manager_class=SocketFileKernelManager,
-        )
+            async def start_kernel(self, **keywords: object) -> None:  # type: ignore[override]
+                await super().start_kernel(stderr=said, **keywords)
+
+        try:
+            papermill.execute_notebook(
+                source,
+                target,
+                dict(parameters),
+                cwd=cwd,
+                progress_bar=progress,
+                log_output=False,
+                kernel_manager_class=SocketFileKernelManager,
+            )
+        except DeadKernelError as error:
+            said.seek(0)
+            error.add_note(said.read().decode(errors="replace"))
+            raise
 
 
 def write_page(

@@ -1,9 +1,16 @@
 """The report on files as engineers have them: hourly or each quarter of an hour, gaps and faults."""
 
+import os
+import signal
+import subprocess
+import sys
+import time
+
 import nbformat
 import numpy as np
 import pandas as pd
 import pytest
+from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 
 from madcluster import load
@@ -173,3 +180,43 @@ def test_one_command_from_a_file_to_a_page(tmp_path, capsys):
     assert main([*command[:4], "--out", str(tmp_path / "other")]) == 2
     assert "row 2, column 'load' holds 'x'" in capsys.readouterr().err
     assert not (tmp_path / "other").exists()
+
+
+def test_a_kernel_that_dies_says_what_it_wrote(tmp_path, monkeypatch, capsys):
+    cell = nbformat.v4.new_code_cell("import os; os.write(2, b'the last words'); os._exit(9)")
+    notebook = nbformat.v4.new_notebook(cells=[cell])
+    notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "", "language": "python"}
+    nbformat.write(notebook, tmp_path / "dies.ipynb")
+    with pytest.raises(DeadKernelError) as caught:
+        run_notebook(tmp_path / "dies.ipynb", tmp_path / "out.ipynb", {})
+    assert caught.value.__notes__ == ["the last words"]
+    monkeypatch.setattr("madcluster.__main__.REPORT", tmp_path / "dies.ipynb")
+    machine(pd.Timedelta("1h"), 10)[0].to_csv(tmp_path / "machine.csv")
+    out = tmp_path / "out"
+    assert main(["report", str(tmp_path / "machine.csv"), "--time", "time", "--out", str(out)]) == 2
+    assert "the process of the report died" in (said := capsys.readouterr().err)
+    assert said.endswith("the last words\n")
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("wait", [0.0, 0.5, 2.0])
+def test_ctrl_c_ends_it_without_a_word(tmp_path, wait):
+    machine(pd.Timedelta("1min"), 40)[0].to_csv(tmp_path / "machine.csv")
+    command = [sys.executable, "-m", "madcluster", "report", str(tmp_path / "machine.csv")]
+    command += ["--time", "time", "--out", str(tmp_path / "out"), "--detector", "nearest_neighbor"]
+    (tmp_path / "tmp").mkdir()
+    process = subprocess.Popen(
+        command,
+        env={**os.environ, "TMPDIR": str(tmp_path / "tmp"), "MADCLUSTER_PROGRESS": "0"},
+        start_new_session=True,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    while not list((tmp_path / "tmp").glob("kernel-*")) and process.poll() is None:
+        time.sleep(0.01)
+    time.sleep(wait)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does, to all that belongs to it
+    _, said = process.communicate(timeout=60)
+    assert process.returncode in (130, -signal.SIGINT)
+    assert said == ""
+    assert not (tmp_path / "out").exists()
