@@ -14,6 +14,11 @@ The protocol, written before the first run:
   its detector's calibration scores: of all candidates, and of the three with the best evidence. One is
   offered to users only if its difference from `choose` has an interval above 0.
 
+Written after the first run, which offered the one of all: it is `madcluster.detectors.Ensemble`, whose
+units these are now. They differ from those of the first run where the interquartile range is nearly 0.
+A third ensemble, of the six candidates without a network, shows what the network adds to it; it takes
+no part in any decision.
+
 A row per entity and candidate. It can be stopped: entities that are done lie under _runs/choice. Needs
 $MADCLUSTER_DATA for more than the synthetic plants.
 """
@@ -31,23 +36,16 @@ import pandas as pd
 import torch
 from joblib import Parallel, delayed
 
-from madcluster.detectors import Detector, choose
+from madcluster.detectors import choose
 from madcluster.detectors.choice import default_candidates
+from madcluster.detectors.ensemble import in_units, scale_of
 from madcluster.metrics import vus_score
 from madcluster.study.benchmark import available, series_of
 from madcluster.study.results import once, provenance, write_result
 
 RUNS = Path(__file__).parents[1] / "_runs" / "choice"
 DATASETS = ("synthetic", "MSL", "SMAP", "SMD", "PSM_excerpt")
-ENSEMBLES = {"ensemble of all": 7, "ensemble of three": 3}
-
-
-def log_score(detector: Detector, scores: np.ndarray) -> np.ndarray:
-    """Scores on a scale that detectors share, as far as their normal rows do."""
-    normal = detector.calibration_scores_
-    least = normal[normal > 0].min(initial=1.0)
-    low, middle, high = np.quantile(np.log(normal.clip(least)), (0.25, 0.5, 0.75))
-    return (np.log(scores.clip(least)) - middle) / max(high - low, 1e-12)
+ENSEMBLES = "ensemble of all", "ensemble of three", "ensemble without the network"
 
 
 def entity(dataset: str, name: str) -> list[dict[str, object]]:
@@ -78,10 +76,11 @@ def entity(dataset: str, name: str) -> list[dict[str, object]]:
                 "seconds": round(time.process_time() - started, 2),
             }
         )
-        logs[candidate] = log_score(detector, scores)
+        logs[candidate] = in_units(scores, *scale_of(detector.calibration_scores_))
     ranked = [name for name in evidence["mean"].sort_values().index[::-1] if name in logs]
-    for ensemble, many in ENSEMBLES.items():
-        mean = np.mean([logs[name] for name in ranked[:many]], axis=0)
+    parts = ranked, ranked[:3], [name for name in ranked if name != "madcluster"]
+    for ensemble, names in zip(ENSEMBLES, parts, strict=True):
+        mean = np.mean([logs[name] for name in names], axis=0)
         rows.append(
             about
             | {"candidate": ensemble, "vus_pr": round(vus_score(series.labels, mean).pr, 4)}

@@ -1,10 +1,10 @@
 """What a report and a fleet take: python benchmarks/report.py   -> report.csv
 
 A plant of 20 sensors with 100,000 rows, as a CSV. `python -m madcluster report` as it is; the same with
-a choice of seven detectors, and with Deep SVDD and the head; and `fit_fleet` with a choice for each of
-four such machines, two at a time. Each in processes of its own, one thread each: seconds by the clock,
-seconds of CPU, and the highest sum of the resident memory of its processes, looked at twenty times a
-second; what they share counts for each. Measure on an idle machine.
+a choice of seven detectors, with Deep SVDD and the head, and with the ensemble of seven; and
+`fit_fleet` with a choice for each of four such machines, two at a time. Each in processes of its own,
+one thread each: seconds by the clock, seconds of CPU, and the highest sum of the resident memory of its
+processes, looked at twenty times a second; what they share counts for each. Measure on an idle machine.
 """
 
 from __future__ import annotations
@@ -85,6 +85,7 @@ def main() -> None:
             "report": (1, report),
             "report, a choice": (1, [*report, "--detector", "choose"]),
             "report, Deep SVDD with the head": (1, [*report, "--detector", "deepsvdd"]),
+            "report, the ensemble": (1, [*report, "--detector", "ensemble"]),
             "fleet, a choice each": (MACHINES, [*fleet, str(folder / "fleet")]),
         }
         for name, (machines, command) in cases.items():
