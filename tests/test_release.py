@@ -10,6 +10,7 @@ import math
 import pkgutil
 import re
 from importlib.util import find_spec
+from inspect import signature
 from pathlib import Path
 
 import numpy as np
@@ -628,6 +629,23 @@ def test_every_name_of_the_package_on_the_page_exists():
         names = {name for name in names if not name.startswith("madcluster.study.benchmark")}
     for name in names:
         pkgutil.resolve_name(name)
+
+
+def test_the_defaults_on_the_page_are_those_of_the_package():
+    flags = PAGE.read_text().split("## Flags")[1].split("\n## ")[0]
+    defaults = {p.name: p.default for p in signature(MADCluster).parameters.values()}
+    checked = set()
+    for row in re.findall(r"^\| .*? \| .*? \| (.*?) \| (.*?) \|$", flags, re.MULTILINE):
+        names = re.findall(r"(?<!=)`(\w+)`", row[0])
+        values = row[1].replace("a tenth of the window", "None").split(", ")
+        if not names or len(names) != len(values) or not row[1]:
+            continue
+        for name, value in zip(names, values, strict=True):
+            if name in defaults:
+                found = defaults[name]
+                assert value.strip("`").strip('"') == str(found) or float(value) == found, name
+                checked.add(name)
+    assert checked >= {"window", "stride", "epochs", "batch_size", "patience", "lr", "k", "nu"}
 
 
 def test_the_example_of_the_page_runs(capsys):
