@@ -29,6 +29,7 @@ from madcluster.study.benchmark import (
     Run,
     available,
     grid,
+    released_settings,
     run_all,
     run_of,
     summary,
@@ -288,6 +289,24 @@ def test_the_released_wiring_is_an_embedder_by_name(tmp_path):
     assert table["distinct_scores"].min() > 2
 
 
+def test_settings_reach_the_released_wiring_or_are_refused():
+    about = {"dataset": "synthetic", "entity": "plant-0", "embedder": "dcdetector_released"}
+    wide = {"threshold": 0.3, "label_smoothing": 0.1, "outer_log": False, "nu": 0.2}
+    settings = {**QUICK, **wide, "objective": "soft-boundary"}
+    settings["options"] = {"d": 8, "n_layers": 1, "patch_sizes": [5]}
+    run = Run(**about, head=True, protocol="release", settings=settings)
+    detector = benchmark._detector(run, 4)
+    wiring = detector.embedder
+    assert wiring.threshold.item() == pytest.approx(0.3)
+    assert (wiring.smoothing, wiring.outer_log, wiring.nu) == (0.1, False, 0.2)
+    assert (wiring.objective, detector.epochs) == ("soft-boundary", 1)
+    for name, value in {"k": 3, "terms": "distance", "score_from": "head"}.items():
+        with pytest.raises(ValueError, match=rf"unknown settings.*{name}.*for dcdetector_released"):
+            Run(**about, head=True, settings={name: value})
+    for embedder in benchmark.EMBEDDER_NAMES:
+        Run(**{**about, "embedder": embedder}, settings=released_settings("MSL", embedder))
+
+
 def test_the_released_wiring_repeats_itself_in_threads():
     options = {"d": 8, "n_layers": 1, "patch_sizes": [5]}
     run = grid(["synthetic"], ["dcdetector_released"], settings={**QUICK, "options": options})[0]
@@ -317,6 +336,17 @@ def test_summary_is_a_mean_over_entities_of_means_over_seeds():
     means = summary(table).iloc[0]
     assert means["VUS_PR"] == pytest.approx(0.4)
     assert (means["entities"], means["seeds"], means["failed"]) == (2, 1, 0)
+
+
+def test_a_group_that_failed_completely_is_counted(tmp_path):
+    settings = {"max_train": 10, "window": 3000}  # longer than the series
+    runs = grid(["synthetic"], ["nearest_neighbor"], entities=PLANT, settings=settings)
+    found = summary(run_all(runs + quick(), tmp_path))
+    lost = found.loc[("synthetic", "nearest_neighbor", False)]
+    assert (lost["entities"], lost["seeds"], lost["failed"]) == (0, 0, 2)
+    assert np.isnan(lost["VUS_PR"])
+    assert found["failed"].sum() == 2
+    assert len(found) == 5
 
 
 CHILD = """

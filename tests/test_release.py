@@ -224,6 +224,27 @@ def test_loss_gradient_and_score_are_the_released_formulas(monkeypatch):
     torch.testing.assert_close(plain, value.exp() - 1e-8)
 
 
+def test_the_soft_boundary_is_the_released_one(monkeypatch):
+    monkeypatch.setattr("madcluster.study.as_released.DROPOUT", 0.0)
+    hard, soft = wiring(), wiring(objective="soft-boundary", nu=0.25)
+    x = batch()
+    soft.prepare([x[:2], x[2:]], epoch=3)
+    z = soft.detector.tokens(x)
+    distance = (z - soft.center).square().sum(-1)
+    # its radius is the root of a quantile of distances: as many steps lie outside
+    assert (distance > soft.squared_radius).float().mean().item() == pytest.approx(0.25, abs=0.01)
+    beyond = (distance - soft.squared_radius).clamp(min=0)
+    expected = (hard(x).loss.exp() - distance.sum(1).mean()) + (
+        soft.squared_radius + beyond / 0.25
+    ).sum(1).mean()
+    torch.testing.assert_close(soft(x).loss, expected.log(), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(soft(x).score, hard(x).score)  # no distance is in it
+    series = synthetic(n_train=600, n_test=800, n_channels=4, seed=0)
+    model = wiring(4, objective="soft-boundary")
+    detector = MADCluster(model, head=False, window=WINDOW, epochs=1, stride=20).fit(series.train)
+    assert detector.model_.squared_radius > 0
+
+
 def test_the_whole_loss_is_that_of_the_head_and_of_the_maps():
     model, x = wiring(), batch()
     model(x).loss.backward()

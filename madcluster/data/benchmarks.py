@@ -26,7 +26,7 @@ from platformdirs import user_cache_path
 
 from madcluster.data.series import Event, Series
 from madcluster.data.synthetic import synthetic
-from madcluster.data.tables import check_fill, fill_missing, read_table
+from madcluster.data.tables import Fill, check_fill, fill_missing, read_table
 
 __all__ = ["DATASETS", "MissingDataError", "data_root", "entities", "load", "official_files"]
 
@@ -108,7 +108,7 @@ def load(
     entity: str | None = None,
     root: str | os.PathLike[str] | None = None,
     *,
-    fill: Literal["ffill", "interpolate"] | None = None,
+    fill: Fill | Literal["zero"] | None = None,
 ) -> Series:
     """One entity of a benchmark.
 
@@ -118,7 +118,8 @@ def load(
     entity : such as "machine-1-6"; not needed for PSM and "synthetic"
     root : folder of the data sets; see `data_root`
     fill : how to fill missing values, which PSM's train split has. Their number is kept in
-        `Series.filled`. None refuses them.
+        `Series.filled`. None refuses them. "zero" puts 0 in their place, as the code published with
+        the paper does, for comparison with it alone.
 
     Raises
     ------
@@ -128,7 +129,8 @@ def load(
         If a name or `fill` is unknown, naming those there are, or a file is damaged, naming file, row
         and column.
     """
-    check_fill(fill)
+    if fill != "zero":
+        check_fill(fill)
     known = entities(dataset, root)
     if entity is None and dataset in (*ONE_ENTITY, "synthetic"):
         entity = dataset
@@ -282,12 +284,15 @@ def smd_root_causes(path: Path) -> tuple[Event, ...]:
 # --- PSM ------------------------------------------------------------------------------------------
 
 
-def _psm(dataset: str, folder: Path, fill: Literal["ffill", "interpolate"] | None) -> Series:
+def _psm(dataset: str, folder: Path, fill: Fill | Literal["zero"] | None) -> Series:
     time = "timestamp_(min)"
     splits, filled = [], 0
     for split in ("train", "test"):
         frame = read_table(_existing(folder / f"{split}.csv", dataset), time=time, missing=True)
-        frame, n = fill_missing(frame, fill, folder / f"{split}.csv")
+        if fill == "zero":
+            n, frame = int(frame.isna().to_numpy().sum()), frame.fillna(0.0)
+        else:
+            frame, n = fill_missing(frame, fill, folder / f"{split}.csv")
         splits.append(frame)
         filled += n
     train, test = splits

@@ -8,7 +8,8 @@ first step.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import get_args
 
 import numpy as np
 import torch
@@ -17,7 +18,9 @@ from sklearn import metrics as sklearn_metrics
 from torch import Tensor, nn
 from torch.nn import functional
 
-from madcluster.loss import distance_and_cosine
+from madcluster.arguments import check_number, check_one_of
+from madcluster.heads import Objective
+from madcluster.loss import distance_and_cosine, radius, soft_boundary
 from madcluster.metrics._check import _binary, labels_and_scores, positive_count
 from madcluster.metrics.affiliation import _affiliation
 from madcluster.metrics.ranges import _range_auc, _vus
@@ -197,6 +200,10 @@ class ReleasedWiring(Embedder):
         Weight of f2 in the loss, in [0, 1).
     outer_log : bool
         Train on the log of the head's loss, as released.
+    objective : "one-class" or "soft-boundary"
+    nu : float
+        Fraction of steps outside the radius, in (0, 1); for "soft-boundary" alone. The radius is taken
+        anew before each epoch, here from the train split; as released, from the test split.
     train_maps : bool
         False spares the loss of the maps beside the head. It is nearly all of the time of a fit, and
         scores are the same without it, bit for bit.
@@ -208,8 +215,9 @@ class ReleasedWiring(Embedder):
 
     Notes
     -----
-    Loss: log of the mean over windows of Σ_t (‖h − c‖² + `clustering_loss`), for the objective
-    "one-class", plus DCdetector's own, whose value is 0. The center starts as a sample of N(0, 2/d).
+    Loss: log of the mean over windows of Σ_t (D + `clustering_loss`), plus DCdetector's own, whose
+    value is 0. D is ‖h − c‖², or `madcluster.loss.soft_boundary` of it. The center starts as a sample
+    of N(0, 2/d).
 
     Score: the mean clustering loss of the window times 1/window, which is what a softmax over the steps
     of a window gives when it is averaged over the same steps; the distance is not in it. Without the
@@ -243,6 +251,8 @@ class ReleasedWiring(Embedder):
         threshold: float = 0.5,
         smoothing: float = 0.01,
         outer_log: bool = True,
+        objective: Objective = "one-class",
+        nu: float = 0.01,
         train_maps: bool = True,
     ) -> None:
         super().__init__()
@@ -250,6 +260,8 @@ class ReleasedWiring(Embedder):
             raise ValueError(f"threshold must lie in (0, 1), got {threshold}")
         if not 0 <= smoothing < 1:
             raise ValueError(f"smoothing must lie in [0, 1), got {smoothing}")
+        check_one_of("objective", objective, get_args(Objective))
+        check_number("nu", nu, 0, 1)
         if not (head or train_maps):
             raise ValueError("train_maps must be True without the head: nothing else is trained")
         self.detector = DCdetector(
@@ -262,10 +274,13 @@ class ReleasedWiring(Embedder):
         )
         self.d, self.window, self.smoothing = d, window, smoothing
         self.outer_log, self.train_maps = outer_log, train_maps
+        self.objective, self.nu = objective, nu
         self.center: nn.Parameter | None = None
         if head:
             self.center = nn.Parameter(torch.randn(1, d) * (2 / d) ** 0.5)
             self.threshold = nn.Parameter(torch.full((1,), threshold))
+            self.register_buffer("squared_radius", torch.zeros(()))
+            self.squared_radius: Tensor
 
     def forward(self, x: Tensor) -> Embedding:
         if x.shape[1] != self.window:
@@ -276,6 +291,8 @@ class ReleasedWiring(Embedder):
             score = (-TEMPERATURE * discrepancy).softmax(1).mean(1, keepdim=True)  # (b 1)
             return Embedding(h, loss, score.expand(h.shape[:2]), parts)
         distance, q = distance_and_cosine(h, self.center)  # (b t)
+        if self.objective == "soft-boundary":
+            distance = soft_boundary(distance, self.squared_radius, self.nu)
         cluster = clustering_loss(q, self.threshold, self.smoothing)
         loss = (distance + cluster).sum(1).mean()
         loss = (loss + 1e-8).log() if self.outer_log else loss
@@ -286,6 +303,14 @@ class ReleasedWiring(Embedder):
             loss, parts = loss + own.loss, {**own.parts, **parts}
         score = cluster.mean(1, keepdim=True) / self.window  # (b 1)
         return Embedding(h, loss, score.expand_as(cluster), parts)
+
+    @torch.no_grad()
+    def prepare(self, batches: Iterable[Tensor], epoch: int) -> None:
+        self.detector.prepare(batches, epoch)
+        if self.center is not None and self.objective == "soft-boundary":
+            tokens = (self.detector.tokens(x) for x in batches)
+            distances = [distance_and_cosine(h, self.center)[0].flatten() for h in tokens]
+            self.squared_radius.copy_(radius(torch.cat(distances), self.nu))
 
     def no_decay(self) -> list[nn.Parameter]:
         return [] if self.center is None else [self.threshold]

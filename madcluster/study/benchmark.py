@@ -64,6 +64,7 @@ __all__ = [
     "execute",
     "grid",
     "raw_scores",
+    "released_settings",
     "restore",
     "run_all",
     "run_of",
@@ -79,12 +80,21 @@ FORMAT = 1  # of a result file
 Protocol = Literal["honest", "release"]
 DATASETS = ("synthetic", "MSL", "SMAP", "SMD", "PSM", "PSM_excerpt")
 RELEASED = "dcdetector_released"  # the released wiring, see `madcluster.study.as_released`
+OF_WIRING = (
+    "objective",
+    "nu",
+    "threshold",
+    "label_smoothing",
+    "outer_log",
+)  # not of a bare network
 PLAIN = tuple(
     name for name in DETECTORS if name != "madcluster"
 )  # without an embedder of their own
 EMBEDDER_NAMES = (*EMBEDDERS, RELEASED, *PLAIN)
 METRICS = tuple(evaluate([0, 0, 1], [0.0, 1.0, 2.0]))
 Views = Literal["none", "own", "all"]
+Filling = Literal["ffill", "interpolate", "zero"]
+FILLINGS: tuple[Filling, ...] = get_args(Filling)
 AGGREGATES: tuple[Aggregate, ...] = get_args(Aggregate)
 SMOOTHS: tuple[Smooth, ...] = ("off", 20, 80)
 OF_VIEWS = ("VUS_PR", "VUS_ROC", "aupr", "f1_score", "found", "delay")
@@ -115,6 +125,8 @@ class Run:
         "honest": one label per step, validation on the tail of train, metrics of the raw score.
         "release": one label per window at its first step, validation on the test split, range metrics
         of thresholded scores; see `madcluster.study.as_released`.
+    fill : "ffill", "interpolate", "zero" or None
+        As `madcluster.load` takes it: PSM has missing values in its train split.
     views : "none", "own" or "all"
         Measure the same fit with other smoothing too, by the aggregate that the settings name or by all
         three; see `views`. For the honest protocol.
@@ -135,6 +147,7 @@ class Run:
     head: bool = False
     seed: int = 0
     protocol: Protocol = "honest"
+    fill: Filling | None = None
     views: Views = "none"
     variant: str = "default"
     settings: Mapping[str, Any] = field(default_factory=dict, hash=False)
@@ -143,6 +156,8 @@ class Run:
         check_one_of("dataset", self.dataset, DATASETS)
         check_one_of("embedder", self.embedder, EMBEDDER_NAMES)
         check_one_of("protocol", self.protocol, get_args(Protocol))
+        if self.fill is not None:
+            check_one_of("fill", self.fill, FILLINGS)
         check_one_of("views", self.views, get_args(Views))
         if self.views != "none" and self.protocol != "honest":
             raise ValueError(f"the protocol {self.protocol!r} has no views")
@@ -182,8 +197,10 @@ class Run:
 def _settings(embedder: str) -> frozenset[str]:
     """Arguments of a detector that a run does not name itself."""
     kind = DETECTORS[embedder] if embedder in PLAIN else MADCluster
-    arguments = inspect.signature(kind).parameters
-    return frozenset(arguments) - {"embedder", "head", "seed"}
+    named = {"embedder", "head", "seed"}
+    if embedder == RELEASED:  # it has one center, one score and no guard
+        named |= {"k", "terms", "guard", "score_from", "aggregate", "smooth"}
+    return frozenset(inspect.signature(kind).parameters) - named
 
 
 def _canonical(value: object) -> str:
@@ -212,10 +229,16 @@ def available(datasets: Iterable[str]) -> list[tuple[str, str]]:
     return found
 
 
-def series_of(dataset: str, entity: str, root: str | os.PathLike[str] | None = None) -> Series:
+def series_of(
+    dataset: str,
+    entity: str,
+    root: str | os.PathLike[str] | None = None,
+    *,
+    fill: Filling | None = None,
+) -> Series:
     """A series by data set and entity, as `madcluster.load`, or a synthetic plant."""
     if dataset != "synthetic":
-        return load(dataset, entity, root)
+        return load(dataset, entity, root, fill=fill)
     check_one_of("entity", entity, entities_of(dataset))
     return synthetic(n_train=2000, n_test=2000, seed=int(entity.removeprefix("plant-")))
 
@@ -228,6 +251,7 @@ def grid(
     heads: Sequence[bool] = (False, True),
     seeds: Iterable[int] = (0,),
     protocol: Protocol = "honest",
+    fill: Filling | None = None,
     views: Views = "none",
     variant: str = "default",
     settings: Mapping[str, Any] | Callable[[str, str], Mapping[str, Any]] | None = None,
@@ -272,6 +296,7 @@ def grid(
                             head=head,
                             seed=seed,
                             protocol=protocol,
+                            fill=fill,
                             views=views,
                             variant=variant,
                             settings=given,
@@ -319,6 +344,32 @@ def cpu_settings(dataset: str, embedder: str) -> dict[str, Any]:
     }
 
 
+def released_settings(dataset: str, embedder: str) -> dict[str, Any]:
+    """The settings of the released `run_all`, published ones; hours on two cores for one entity.
+
+    For DCdetector and the released wiring the widths are those of the release too; other embedders have
+    those of their own papers, which are the defaults.
+    """
+    if embedder in PLAIN:
+        return {}
+    wide = {"d": 256, "n_heads": 1, "n_layers": 3, "patch_sizes": [2, 5, 10]}
+    settings: dict[str, Any] = {
+        "window": 100,
+        "stride": 1,
+        "batch_size": 128,
+        "epochs": 30,
+        "patience": 5,
+        "lr": 1e-4,
+        "lr_decay": 0.9,
+        "weight_decay": 1e-5,
+        "threshold": 0.5,
+        "nu": 0.01,
+        "label_smoothing": 0.01,
+        "scaler": "minmax",
+    }
+    return settings | ({"options": wide} if embedder in ("dcdetector", RELEASED) else {})
+
+
 # --- one run --------------------------------------------------------------------------------------
 
 
@@ -331,7 +382,7 @@ def execute(run: Run, root: str | os.PathLike[str] | None = None) -> dict[str, A
     the training and the score were; cost; variant and settings. Seconds are those of the CPU that the
     process used.
     """
-    series = series_of(run.dataset, run.entity, root)
+    series = series_of(run.dataset, run.entity, root, fill=run.fill)
     detector = _detector(run, series.train.shape[1])
     honest, of_views = run.protocol == "honest", {}
     started = time.process_time(), time.perf_counter()
@@ -369,6 +420,7 @@ def execute(run: Run, root: str | os.PathLike[str] | None = None) -> dict[str, A
         "score_seconds": _number(scored[0] - fitted),
         "wall_seconds": _number(scored[1] - started[1]),
         **of_views,
+        "fill": run.fill,
         "views": run.views,
         "variant": run.variant,
         "settings": _canonical(dict(run.settings)),
@@ -444,7 +496,7 @@ def views(table: pd.DataFrame) -> pd.DataFrame:
     metrics of `OF_VIEWS`. For a score of one row "last", "window" and "mean" differ by nothing but the
     rows that smoothing looks at.
     """
-    about = [f.name for f in fields(Run) if f.name != "views"]
+    about = [f.name for f in fields(Run) if f.name not in ("views", "fill")]
     parts = []
     for aggregate, smooth in product(AGGREGATES, SMOOTHS):
         columns = {view_name(metric, aggregate, smooth): metric for metric in OF_VIEWS}
@@ -476,12 +528,18 @@ def _detector(run: Run, n_channels: int) -> Detector:
         return DETECTORS[run.embedder](**settings)
     if run.embedder != RELEASED:
         return MADCluster(run.embedder, head=run.head, seed=run.seed, **settings)
-    options = settings.pop("options", None) or {}
+    of_wiring = {name: settings[name] for name in OF_WIRING if name in settings}
+    of_detector = {name: each for name, each in settings.items() if name not in OF_WIRING}
+    if "label_smoothing" in of_wiring:
+        of_wiring["smoothing"] = of_wiring.pop("label_smoothing")
     with seeded(run.seed):  # initial weights
         model = as_released.ReleasedWiring(
-            n_channels, window=_window(run), head=run.head, **options
+            n_channels,
+            window=_window(run),
+            head=run.head,
+            **of_wiring | (of_detector.pop("options", None) or {}),
         )
-    return MADCluster(model, head=False, seed=run.seed, **settings)
+    return MADCluster(model, head=False, seed=run.seed, **of_detector)
 
 
 def _window(run: Run) -> int:
@@ -816,7 +874,8 @@ def restore(table: pd.DataFrame, out: str | os.PathLike[str]) -> int:
 def run_of(row: Mapping[str, Any]) -> Run:
     """The run that a row of a table came from; `execute` it to have the row again."""
     names = [f.name for f in fields(Run) if f.name != "settings"]
-    values = {name: row[name] for name in names if name in row}  # old tables have no views
+    values = {name: row[name] for name in names if name in row}  # old tables lack some
+    values = {name: None if pd.isna(value) else value for name, value in values.items()}
     values |= {"head": bool(row["head"]), "seed": int(row["seed"])}
     return Run(**values, settings=json.loads(row["settings"]))
 
@@ -829,6 +888,7 @@ def summary(
     Returns
     -------
     Index `by`; the 11 metrics, `fit_seconds`, `entities`, `seeds` (the least of any entity), `failed`.
+    A group of which all failed has no means, 0 entities and its failures.
     """
     by = list(by)
     columns = [*METRICS, "fit_seconds"]
@@ -837,6 +897,6 @@ def summary(
     result = of_entity.groupby(by).mean()
     seeds = done.groupby([*by, "entity"])["seed"].nunique().groupby(by)
     failed = table["status"].eq("failed").groupby([table[name] for name in by]).sum()
-    return result.assign(
-        entities=seeds.size(), seeds=seeds.min(), failed=failed.reindex(result.index)
-    )
+    counts = pd.DataFrame({"entities": seeds.size(), "seeds": seeds.min(), "failed": failed})
+    # a group of which nothing is done has no means, and is there
+    return result.join(counts.fillna(0).astype(int), how="right")
