@@ -142,6 +142,33 @@ def test_a_view_is_what_the_detector_gives_with_that_aggregate_and_smoothing(emb
     assert row["VUS_PR@mean,off"] == pytest.approx(row["VUS_PR"], rel=1e-3)
 
 
+def test_the_clustering_loss_beside_a_cosine_distance():
+    about = {"dataset": "synthetic", "entity": "plant-1", "embedder": "deepsvdd"}
+    row = benchmark.execute(Run(**about, head=True, settings={**QUICK, "epochs": 3}))
+    run = Run(**about, head=True, settings={**QUICK, "epochs": 3})
+    series = benchmark.series_of("synthetic", "plant-1")
+    detector = benchmark._detector(run, series.train.shape[1]).fit(series.train)
+    x = torch.as_tensor(detector.scaler_.transform(series.test))
+    starts = range(0, len(x) - 49, 50)
+    with torch.no_grad():
+        found = detector.model_.head(
+            detector.model_.embedder(torch.stack([x[s : s + 50] for s in starts])).h
+        )
+    q, nu = found.q.flatten().double(), detector.model_.head.threshold.item()
+    s = (1 - nu ** (1 - nu)) / (1 - nu)
+    far = 1 - q > 1e-4
+    gap = found.cluster.flatten().double()[far] / (s * (1 - q[far])) - 1
+    assert row["least_q"] == pytest.approx(q.min().item(), rel=1e-4)
+    assert row["below_threshold"] == pytest.approx((q < nu).double().mean().item(), rel=1e-4)
+    assert row["cosine_gap"] == pytest.approx(gap.median().item(), rel=0.02, abs=1e-4)
+    assert row["largest_cosine_gap"] == pytest.approx(gap.max().item(), rel=0.02, abs=1e-4)
+    # −log(1 − x) lies between x and x / (1 − x), here with x = s·(1 − q)
+    most = s * (1 - q.min().item())
+    assert -1e-3 < row["largest_cosine_gap"] <= most / (1 - most) + 1e-3 or (q < nu).any()
+    assert benchmark.execute(Run(**about, settings=QUICK))["least_q"] is None
+    assert benchmark.execute(Run(**about, head=True, settings={**QUICK, "k": 2}))["least_q"] is None
+
+
 def test_views_of_a_table(tmp_path):
     runs = quick(views="all", seeds=(0, 1)) + quick(views="own", variant="again")
     runs += grid(["synthetic"], ["mahalanobis"], entities=PLANT, variant="none")

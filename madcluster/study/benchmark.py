@@ -42,8 +42,10 @@ from madcluster.data import MissingDataError, Series, entities, load, synthetic,
 from madcluster.detectors import DETECTORS, Detector
 from madcluster.detectors.madcluster import MADCluster
 from madcluster.files import whole_file
+from madcluster.heads import WithHead
 from madcluster.metrics import evaluate
 from madcluster.models import EMBEDDERS
+from madcluster.models.base import windows_of
 from madcluster.progress import quiet
 from madcluster.randomness import seeded
 from madcluster.service.alarms import events_at_budget, quantile_threshold
@@ -416,6 +418,7 @@ def execute(run: Run, root: str | os.PathLike[str] | None = None) -> dict[str, A
         "n_channels": series.train.shape[1],
         "distinct_scores": len(np.unique(scores)),
         **_training(detector),
+        **_cosines(detector, series.test),
         "fit_seconds": _number(fitted - started[0]),
         "score_seconds": _number(scored[0] - fitted),
         "wall_seconds": _number(scored[1] - started[1]),
@@ -568,6 +571,39 @@ def _training(detector: Detector) -> dict[str, Any]:
         "variance_ratio": _number(best.get("variance_ratio", math.nan)),
         "threshold": _number(best.get("threshold", math.nan)),
     }
+
+
+@torch.no_grad()
+def _cosines(detector: Detector, x: np.ndarray) -> dict[str, Any]:
+    """How near the clustering loss of a head with one cluster is to the cosine distance s·(1 − q).
+
+    Over all steps of the windows of x (m c) that scores are means over: the smallest q, the share of q
+    below the threshold, and of the ratio L / (s·(1 − q)) less 1 the median and the largest. Rounding
+    decides the ratio where 1 − q is below 1e-4; these steps have no part in it.
+    """
+    names = ("least_q", "below_threshold", "cosine_gap", "largest_cosine_gap")
+    model = detector.model_ if isinstance(detector, MADCluster) else None
+    if not isinstance(model, WithHead) or model.head.threshold is None:
+        return dict.fromkeys(names)
+    like, window = next(model.parameters()), detector.window
+    rows = torch.as_tensor(detector.scaler_.transform(x), dtype=like.dtype, device=like.device)
+    nu = model.head.threshold.double()
+    slope = -torch.expm1((1 - nu) * nu.log()) / (1 - nu)
+    all_q, gaps = [], []
+    for batch in windows_of(rows, window, detector.scoring_stride()).split(256):
+        found = model.head(model.embedder(batch).h)
+        q = found.q.squeeze(-1).flatten().double()
+        far = 1 - q > 1e-4
+        gaps.append(found.cluster.flatten().double()[far] / (slope * (1 - q[far])) - 1)
+        all_q.append(q)
+    q, gap = torch.cat(all_q), torch.cat(gaps)
+    values = (
+        q.min().item(),
+        (q < nu).double().mean().item(),
+        gap.median().item() if len(gap) else 0.0,
+        gap.max().item() if len(gap) else 0.0,
+    )
+    return {name: _number(value) for name, value in zip(names, values, strict=True)}
 
 
 def _f1_of_train_quantile(detector: Detector, series: Series, scores: np.ndarray) -> float | None:
