@@ -24,6 +24,7 @@ PLAIN = [name for name in DETECTORS if name != "madcluster"]
 FEW = {
     "isolation_forest": {"n_trees": 5},
     "kmeans": {"window": 8, "n_clusters": 4},
+    "random_features": {"d": 12, "n_layers": 2, "n_draws": 2},
     "ensemble": {  # with what makes streams wait differently: windows, forecasts, means of rows
         "detectors": [PCAError(smooth=4), LinearAutoregression(window=5), NearestNeighbor(window=8)]
     },

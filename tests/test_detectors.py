@@ -27,6 +27,7 @@ from madcluster.detectors import (
     MovingVariance,
     NearestNeighbor,
     PCAError,
+    RandomFeatures,
     RandomScore,
     SquaredDifference,
 )
@@ -81,6 +82,63 @@ def test_pca_error_by_hand(series):
     rest = (test - train.mean(0)) @ (np.eye(test.shape[1]) - kept.T @ kept)
     got = PCAError(n_components=3).fit(series.train).decision_function(series.test)
     np.testing.assert_allclose(got, np.linalg.norm(rest, axis=1), rtol=1e-3, atol=1e-4)
+
+
+def test_random_features_by_hand():
+    rng = np.random.default_rng(0)
+    train, test = rng.normal(size=(300, 3)), rng.normal(size=(40, 3))
+    detector = RandomFeatures(d=5, n_layers=2, n_draws=2, scaler="none", aggregate="last")
+    detector.fit(train)
+    assert detector.window == 7
+
+    def feature(x, t, draw):
+        """Of row t, by the definition of a layer, row by row."""
+
+        def layer(i, t):
+            if i < 0:
+                return x[t] @ detector.inlet_[draw]
+            taps = detector.layers_[draw, i]
+            added = sum(layer(i - 1, t - (2 - j) * 2**i) @ taps[j] for j in range(3))
+            return layer(i - 1, t) + np.where(added > 0, added, 0.1 * added)
+
+        return layer(1, t)
+
+    logs = []
+    for draw in range(2):
+        known = np.array([feature(train, t, draw) for t in range(6, 300)])
+        inverse, mean = np.linalg.inv(np.cov(known.T, bias=True)), known.mean(0)
+        of_rows = [feature(test, t, draw) - mean for t in range(6, 40)]
+        logs.append([np.log(h @ inverse @ h) for h in of_rows])
+    expected = np.exp(np.mean(logs, axis=0))
+    found = detector.decision_function(test)
+    np.testing.assert_allclose(found[6:], expected, rtol=1e-6)
+    np.testing.assert_allclose(found[:6], expected[0], rtol=1e-6)
+    # windows that do not follow each other
+    starts = np.array([3, 20, 7])
+    apart = detector.window_scores(test, starts)[:, 0]
+    np.testing.assert_allclose(apart, expected[starts], rtol=1e-6)
+
+
+def test_random_features_do_not_see_how_they_are_mixed():
+    rng = np.random.default_rng(1)
+    train, test = rng.normal(size=(300, 2)), rng.normal(size=(50, 2))
+    detector = RandomFeatures(d=6, n_layers=1, n_draws=1).fit(train)
+    scores = detector.decision_function(test)
+    mix = rng.normal(size=(6, 6))
+    z = detector.scaler_.transform(train)
+    known = np.concatenate([h @ mix for h in detector._blocks(z, 0)])
+    new = np.concatenate([h @ mix for h in detector._blocks(detector.scaler_.transform(test), 0)])
+    inverse = np.linalg.inv(np.cov(known.T, bias=True))
+    squares = [(h - known.mean(0)) @ inverse @ (h - known.mean(0)) for h in new]
+    assert scores[10:40] == pytest.approx(spread(np.array(squares), 3)[10:40], rel=1e-5)
+
+
+@pytest.mark.parametrize("name", ["d", "n_layers", "n_draws"])
+def test_sizes_of_random_features_are_checked(name):
+    with pytest.raises(ValueError, match=name):
+        RandomFeatures(**{name: 0}).check()
+    with pytest.raises(ValueError, match="n_layers must be at most 12"):
+        RandomFeatures(n_layers=13).check()
 
 
 def test_pca_leaves_something_to_score_where_few_channels_vary():

@@ -11,6 +11,7 @@ from madcluster.detectors.base import CheckpointError, Detector
 from madcluster.detectors.choice import Choice, choose, named
 from madcluster.detectors.contract import check_detector
 from madcluster.detectors.ensemble import Ensemble
+from madcluster.detectors.features import RandomFeatures
 from madcluster.detectors.floors import (
     ConstantScore,
     L2Norm,
@@ -46,6 +47,7 @@ __all__ = [
     "MovingVariance",
     "NearestNeighbor",
     "PCAError",
+    "RandomFeatures",
     "RandomScore",
     "SquaredDifference",
     "check_detector",
@@ -76,6 +78,7 @@ class _Detectors(Mapping[str, "type[Detector]"]):
         "linear_autoregression": LinearAutoregression,
         "kmeans": KMeansAD,
         "isolation_forest": IsolationForest,
+        "random_features": RandomFeatures,
         "ensemble": Ensemble,
     }
 
