@@ -113,10 +113,9 @@ def test_random_features_by_hand():
     found = detector.decision_function(test)
     np.testing.assert_allclose(found[6:], expected, rtol=1e-6)
     np.testing.assert_allclose(found[:6], expected[0], rtol=1e-6)
-    # windows that do not follow each other
-    starts = np.array([3, 20, 7])
-    apart = detector.window_scores(test, starts)[:, 0]
-    np.testing.assert_allclose(apart, expected[starts], rtol=1e-6)
+    for starts in (np.array([3, 20, 7]), np.array([33, 0]), np.array([5])):  # near, and far apart
+        apart = detector.window_scores(test, starts)[:, 0]
+        np.testing.assert_allclose(apart, expected[starts], rtol=1e-6)
 
 
 def test_random_features_do_not_see_how_they_are_mixed():

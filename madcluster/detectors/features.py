@@ -109,8 +109,9 @@ class RandomFeatures(Detector):
         return h
 
     def window_scores(self, z: np.ndarray, starts: np.ndarray) -> np.ndarray:
-        if starts[-1] - starts[0] == len(starts) - 1:  # they share most of their rows
-            return self._distances(z[starts[0] : starts[-1] + self.window])[:, None]
+        first, end = int(starts.min()), int(starts.max()) + 1
+        if end - first <= len(starts) * self.window:  # they share most of their rows
+            return self._distances(z[first : end - 1 + self.window])[starts - first, None]
         size = max(1, BLOCK // self.window)
         parts = np.array_split(starts, -(-len(starts) // size))
         return np.concatenate([self._distances(windows(z, self.window)[part]) for part in parts])
