@@ -74,7 +74,8 @@ def publish(folder: Path) -> None:
     methods = [name for name in table if name not in (*OTHERS, "rows", "anomalous")]
     kept = table[[*methods[:4], "rows", "anomalous", *methods[4:]]]
     kept = kept.round(dict.fromkeys(methods[4:], 4))
-    write_result(kept.assign(source=f"TheDatumOrg/TSB-AD, {TABLE}"), "leaderboard_published")
+    kept = kept.assign(source=f"TheDatumOrg/TSB-AD, {TABLE}", **provenance())
+    write_result(kept, "leaderboard_published")
 
 
 def matched() -> pd.DataFrame:
