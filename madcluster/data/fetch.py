@@ -27,6 +27,18 @@ ADDRESSES = {
     "NASA": "https://raw.githubusercontent.com/khundman/telemanom/master/",
 }
 KAGGLE = "patrickfleith/nasa-anomaly-detection-dataset-smap-msl"
+# sets of images that are read by `madcluster.images` and are downloaded by hand
+BY_HAND = {
+    "MVTec AD": (
+        "Download mvtec_anomaly_detection.tar.xz from https://www.mvtec.com/company/research/datasets/"
+        "mvtec-ad (CC BY-NC-SA 4.0: no commercial use), unpack it, and give that folder to "
+        "madcluster.images.read_mvtec(folder, 'bottle')"
+    ),
+    "VisA": (
+        "Download VisA_20220922.tar from https://github.com/amazon-science/spot-diff (CC BY 4.0), "
+        "unpack it, and give that folder to madcluster.images.read_visa(folder, 'candle')"
+    ),
+}
 
 
 class ArchiveError(ValueError):
@@ -48,6 +60,7 @@ def fetch(
     Parameters
     ----------
     dataset : "SMD", "PSM", "MSL" or "SMAP"
+        "MVTec AD" and "VisA", which are sets of images, are downloaded by hand: the error says where.
     root : folder of the data sets; see `data_root`
     archive : the zip file of the Kaggle data set
         `patrickfleith/nasa-anomaly-detection-dataset-smap-msl`, for MSL and SMAP: their arrays can be
@@ -63,12 +76,14 @@ def fetch(
     ValueError
         If the data set is unknown, or a downloaded file is not the official one.
     MissingDataError
-        If MSL or SMAP lack arrays and no archive is given.
+        If MSL or SMAP lack arrays and no archive is given, and for "MVTec AD" and "VisA".
     ArchiveError
         If the archive is damaged, names paths outside itself, or holds other arrays.
     requests.exceptions.RequestException
         If the address does not answer.
     """
+    if dataset in BY_HAND:
+        raise MissingDataError(f"{dataset} is not fetched. {BY_HAND[dataset]}")
     known = ("MSL", "SMAP", "SMD", "PSM")
     if dataset not in known:
         raise ValueError(f"dataset must be one of {known}, got {dataset!r}")
