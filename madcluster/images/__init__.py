@@ -4,6 +4,7 @@ Images are (n c h w) float32 between 0 and 1, masks (n h w) bool, and score maps
 more anomalous**, one number for each pixel.
 """
 
+from madcluster.images.metrics import aupro, evaluate, image_scores
 from madcluster.images.planted import KINDS, TEXTURES, planted, texture, textures
 from madcluster.images.readers import (
     ImageFileError,
@@ -21,7 +22,10 @@ __all__ = [
     "TEXTURES",
     "ImageFileError",
     "ImageSet",
+    "aupro",
     "checked_images",
+    "evaluate",
+    "image_scores",
     "images_in",
     "planted",
     "read_image",
