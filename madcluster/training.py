@@ -35,6 +35,9 @@ __all__ = [
 ]
 
 
+IMAGES = 4  # axes of images (n c h w); a series has two
+
+
 class NonFiniteLossError(FloatingPointError):
     """The training loss became NaN or infinite."""
 
@@ -151,7 +154,7 @@ def split_tail(n: int, *, window: int, fraction: float, warn: bool = True) -> in
 
 
 class Batches:
-    """Batches (b t c) of the windows of a series (n c); the windows are never stored."""
+    """Batches (b t c) of the windows of a series (n c), never stored; or of images (n c h w)."""
 
     def __init__(
         self,
@@ -162,7 +165,8 @@ class Batches:
         batch_size: int,
         generator: torch.Generator | None = None,
     ) -> None:
-        self.windows = windows_of(x, window, stride)  # (b t c), a view
+        # a view: (b t c), or images as they are
+        self.windows = x if x.ndim == IMAGES else windows_of(x, window, stride)
         self.batch_size, self.generator = batch_size, generator
 
     def __len__(self) -> int:
@@ -274,27 +278,49 @@ def flushed_denormals() -> Iterator[None]:
         torch.set_flush_denormal(before)
 
 
+def _check_rows(x: np.ndarray, held_out: np.ndarray | None, window: int) -> None:
+    """Raise a ValueError unless both are series of a window or more, or both are images."""
+    for name, rows in (("train", x), ("held_out", held_out)):
+        if rows is None:
+            continue
+        if x.ndim == IMAGES:
+            least = 2 if held_out is None else 1
+            if rows.ndim != IMAGES or len(rows) < least:
+                raise ValueError(
+                    f"{name} must be at least {least} image{'s' * (least > 1)} (n c h w), got shape "
+                    f"{rows.shape}"
+                )
+        elif rows.ndim != 2 or len(rows) < window:
+            raise ValueError(
+                f"{name} must be (n c) with at least one window of {window} rows, "
+                f"got shape {rows.shape}"
+            )
+
+
 def fit(
     model: Embedder, x: np.ndarray, config: Config, *, held_out: np.ndarray | None = None
 ) -> History:
-    """Train a model on a series and leave it with its best weights, in eval mode.
+    """Train a model on a series or on images and leave it with its best weights, in eval mode.
 
-    The last `config.validation` of the rows are kept for validation; among equal losses the later
-    epoch wins. On a CPU, the same seed and the same number of threads repeat a run bit for bit.
+    The last `config.validation` of the rows or images are kept for validation; among equal losses the
+    later epoch wins. On a CPU, the same seed and the same number of threads repeat a run bit for bit.
 
     Parameters
     ----------
     model : Embedder
-        Anything whose `forward(x (b t c))` returns an `Embedding` with a loss.
-    x : (n c)
-        The scaled train split.
-    held_out : (m c), optional
-        Rows to validate on in place of the tail of x, of which then all is trained on.
+        Anything whose `forward(x (b t c))`, for images `forward(x (b c h w))`, returns an `Embedding`
+        with a loss.
+    x : (n c) or (n c h w)
+        The scaled train split, or images. Of these each is a whole: `window` and `stride` of the
+        config are for series.
+    held_out : (m c) or (m c h w), optional
+        Rows or images to validate on in place of the tail of x, of which then all is trained on.
 
     Raises
     ------
     ValueError
-        If a series is shorter than a window, or the model has no loss.
+        If a series is shorter than a window, a single image leaves none to validate on, or the model
+        has no loss.
     NonFiniteLossError
         If the loss becomes NaN or infinite.
 
@@ -303,14 +329,10 @@ def fit(
     CollapseWarning
         If the weights that are kept give nearly the same embedding to all held-out windows.
     """
-    for name, rows in (("train", x), ("held_out", held_out)):
-        if rows is not None and (rows.ndim != 2 or len(rows) < config.window):
-            raise ValueError(
-                f"{name} must be (n c) with at least one window of {config.window} rows, "
-                f"got shape {rows.shape}"
-            )
+    _check_rows(x, held_out, config.window)
     if held_out is None:
-        cut = split_tail(len(x), window=config.window, fraction=config.validation)
+        window = 1 if x.ndim == IMAGES else config.window
+        cut = split_tail(len(x), window=window, fraction=config.validation)
         x, held_out = x[:cut], x[cut:]
     device = resolve_device(config.device)
     model.to(device)
