@@ -12,14 +12,20 @@ from madcluster.aggregation import Aggregate, aggregated, check_aggregate
 from madcluster.models.base import Embedder, Embedding, windows_of
 from madcluster.training import flushed_denormals
 
-__all__ = ["last_scores", "score", "window_scores"]
+__all__ = ["checked_score", "last_scores", "score", "window_scores"]
 
 BLOCK = 2048  # rows at work at a time, however many there are
 BATCH = 256  # windows
 
 
-def _checked(out: Embedding) -> Tensor:
-    """The score of an embedding, (b t)."""
+def checked_score(out: Embedding) -> Tensor:
+    """The score of an embedding, (b t).
+
+    Raises
+    ------
+    ValueError
+        If it has none.
+    """
     if out.score is None:
         raise ValueError("the embedder has no score of its own: use it with head=True")
     return out.score
@@ -37,7 +43,7 @@ def window_scores(model: Embedder, x: np.ndarray, starts: np.ndarray, *, window:
     """Scores of some windows of a series, step by step; (m c), first rows (b,) → (b t) float64."""
     windows = windows_of(_series(model, x), window)  # (b t c)
     parts = [
-        _checked(model(windows[torch.as_tensor(index, device=windows.device)])).double().cpu()
+        checked_score(model(windows[torch.as_tensor(index, device=windows.device)])).double().cpu()
         for index in np.array_split(starts, -(-len(starts) // BATCH))
     ]
     return torch.cat(parts).numpy()
@@ -58,14 +64,14 @@ def last_scores(
         if of_last_steps is None:
             return None
         shape = np.zeros((window, n_channels), np.float32)
-        reach = window - _checked(of_last_steps(_series(model, shape))).shape[1]
+        reach = window - checked_score(of_last_steps(_series(model, shape))).shape[1]
         if reach == window:  # a last step would see rows before its window
             return None
 
     @flushed_denormals()
     @torch.no_grad()
     def scores(x: np.ndarray) -> np.ndarray:
-        return _checked(of_last_steps(_series(model, x)))[0].double().cpu().numpy()
+        return checked_score(of_last_steps(_series(model, x)))[0].double().cpu().numpy()
 
     return reach, scores
 
@@ -123,7 +129,7 @@ def score(
 
     def of_windows(index: np.ndarray) -> np.ndarray:
         batch = windows[torch.as_tensor(index, device=windows.device)]
-        return _checked(model(batch)).double().cpu().numpy()
+        return checked_score(model(batch)).double().cpu().numpy()
 
     return aggregated(
         of_windows,

@@ -27,6 +27,7 @@ def loaded_by(statement):
         "from madcluster import evaluate, synthetic",
         "from madcluster.detectors import PCAError",
         "import madcluster.fleet",
+        "from madcluster.images import evaluate, textures",
         "import madcluster.study.claims",
     ],
 )

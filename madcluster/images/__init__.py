@@ -4,6 +4,9 @@ Images are (n c h w) float32 between 0 and 1, masks (n h w) bool, and score maps
 more anomalous**, one number for each pixel.
 """
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from madcluster.images.metrics import aupro, evaluate, image_scores
 from madcluster.images.planted import KINDS, TEXTURES, planted, texture, textures
 from madcluster.images.readers import (
@@ -16,12 +19,24 @@ from madcluster.images.readers import (
 )
 from madcluster.images.sets import GOOD, ImageSet, checked_images
 
+if TYPE_CHECKING:
+    from madcluster.images.detectors import CenterDistance, ImageMADCluster, PaDiM, PatchCore
+    from madcluster.images.embedders import FeatureMaps, ImageEmbedder
+    from madcluster.images.features import Features
+
 __all__ = [
     "GOOD",
     "KINDS",
     "TEXTURES",
+    "CenterDistance",
+    "FeatureMaps",
+    "Features",
+    "ImageEmbedder",
     "ImageFileError",
+    "ImageMADCluster",
     "ImageSet",
+    "PaDiM",
+    "PatchCore",
     "aupro",
     "checked_images",
     "evaluate",
@@ -35,3 +50,24 @@ __all__ = [
     "texture",
     "textures",
 ]
+
+# looked up on first use, so that sets and metrics do without torch
+_HOMES = {
+    "CenterDistance": "detectors",
+    "FeatureMaps": "embedders",
+    "Features": "features",
+    "ImageEmbedder": "embedders",
+    "ImageMADCluster": "detectors",
+    "PaDiM": "detectors",
+    "PatchCore": "detectors",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"madcluster.images.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,466 @@
+"""Detectors of defects: fit on good images, then a score for each pixel and one for each image."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from typing import Any, Self, get_args
+
+import numpy as np
+import torch
+from sklearn.base import BaseEstimator
+from sklearn.exceptions import NotFittedError
+from torch import Tensor, nn
+from torch.nn.functional import interpolate
+
+from madcluster.arguments import (
+    check_flag,
+    check_number,
+    check_one_of,
+    check_seed,
+    check_whole,
+)
+from madcluster.detectors.gaussian import whitening
+from madcluster.heads import SCORES, Head, Score, WithHead
+from madcluster.images.embedders import as_image_embedder, grid_of, positions
+from madcluster.images.features import Features, Weights
+from madcluster.images.metrics import image_scores
+from madcluster.images.sets import checked_images
+from madcluster.models.base import Embedder
+from madcluster.randomness import seeded
+from madcluster.scoring import checked_score
+from madcluster.service.alarms import quantile_threshold
+from madcluster.training import Config, fit, flushed_denormals, resolve_device, split_tail
+
+__all__ = [
+    "CenterDistance",
+    "FeatureDetector",
+    "ImageDetector",
+    "ImageMADCluster",
+    "PaDiM",
+    "PatchCore",
+    "coreset",
+]
+
+BATCH = 16  # images at work at a time
+BLOCK = 2**24  # distances at work at a time
+
+
+class ImageDetector(BaseEstimator):
+    """Fit on good images; **higher = more anomalous**, a score for each pixel and one for each image.
+
+    Images are (n c h w), float between 0 and 1 or uint8. The tail of the train images is not
+    learned: `threshold_` is chosen from its scores, without a label.
+
+    A subclass says how to fit (`_fit`) and what score every position has (`_grid_scores`).
+
+    Parameters
+    ----------
+    validation : float
+        Share of the train images that are kept for the threshold, in (0, 1).
+    contamination : float
+        Share of good images above the threshold, in (0, 1).
+
+    Attributes
+    ----------
+    shape_ : (c, h, w)
+        Of an image.
+    calibration_scores_ : (r,)
+        Scores of the train images that were not learned.
+    threshold_ : float
+        Their (1 − contamination) quantile. Of few images it is about their highest score.
+    """
+
+    validation: float
+    contamination: float
+
+    def check(self) -> None:
+        """Look at the arguments without any image.
+
+        Raises
+        ------
+        ValueError
+            If one is out of its range; the message names it.
+        """
+        check_number("validation", self.validation, 0, 1)
+        check_number("contamination", self.contamination, 0, 1)
+
+    def _fit(self, x: np.ndarray, held_out: np.ndarray) -> None:
+        """Learn from images (n c h w); a network may validate on those that are held out."""
+        raise TypeError(f"{type(self).__name__} must define _fit")
+
+    def _grid_scores(self, x: Tensor) -> Tensor:
+        """Scores of positions; (b c h w) → (b h' w')."""
+        raise TypeError(f"{type(self).__name__} must define _grid_scores")
+
+    def _device(self) -> torch.device:
+        return torch.device("cpu")
+
+    def fit(self, X: Any, y: Any = None) -> Self:
+        """Learn from good images (n c h w), two or more; `y` is ignored.
+
+        All or nothing: a fit that fails leaves the detector as it was.
+
+        Raises
+        ------
+        ValueError
+            If an argument is out of its range, or these are no images between 0 and 1.
+        """
+        self.check()
+        x = checked_images(X, "X")
+        if len(x) < 2:
+            raise ValueError("X must hold two images or more: one is kept for the threshold")
+        cut = split_tail(len(x), window=1, fraction=self.validation)
+        fresh = copy.copy(self)
+        fresh.shape_ = x.shape[1:]
+        fresh._fit(x[:cut], x[cut:])
+        fresh.calibration_scores_ = fresh.decision_function(x[cut:])
+        fresh.threshold_ = quantile_threshold(fresh.calibration_scores_, fresh.contamination)
+        self.__dict__ = fresh.__dict__
+        return self
+
+    @flushed_denormals()
+    @torch.no_grad()
+    def maps(self, X: Any) -> np.ndarray:
+        """Score of every pixel, (m c h w) → (m h w) float32: those of positions, bilinear between them.
+
+        Raises
+        ------
+        ValueError
+            If the images are of another shape than those that were learned.
+        NotFittedError
+            Before `fit`.
+        """
+        if not hasattr(self, "shape_"):
+            raise NotFittedError(f"{type(self).__name__} is not fitted: call fit first")
+        x = checked_images(X, "X")
+        if x.shape[1:] != self.shape_:
+            raise ValueError(
+                f"X has images of {x.shape[1:]}, those that were learned are {self.shape_}"
+            )
+        found = []
+        for batch in _batches(x, self._device()):
+            scores = self._grid_scores(batch)[:, None]  # (b 1 h' w')
+            large = interpolate(scores, size=self.shape_[1:], mode="bilinear")
+            found.append(large[:, 0].float().cpu().numpy())
+        return np.concatenate(found)
+
+    def decision_function(self, X: Any) -> np.ndarray:
+        """Score of every image, the highest of its pixels; (m c h w) → (m,) float32."""
+        return image_scores(self.maps(X))
+
+    def predict(self, X: Any) -> np.ndarray:
+        """1 where the score of an image is above `threshold_`, else 0; (m c h w) → (m,) int."""
+        return (self.decision_function(X) > self.threshold_).astype(int)
+
+
+class ImageMADCluster(ImageDetector):
+    """A network for images with the head on: every position of its feature map is a step.
+
+    `Head`, loss and training are those of series. The score of an image is that of its highest pixel.
+    A mean over all pixels is what the loss is, but there a small defect drowns.
+
+    Parameters
+    ----------
+    network : nn.Module
+        An `ImageEmbedder`, or any module (b c h w) → (b d h' w'). A copy is trained.
+    head : bool
+        Without it the network needs a loss and a score of its own.
+    k : int
+        Clusters of the head.
+    score : Score
+        See `madcluster.heads.WithHead`; with the head alone.
+    epochs, batch_size, lr, seed, device
+        See `madcluster.training.Config`.
+    validation, contamination
+        See `ImageDetector`. The best epoch is chosen on the images that the threshold is taken from.
+
+    Attributes
+    ----------
+    model_ : Embedder
+        The trained network, with the head if there is one.
+    history_ : History
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        *,
+        head: bool = True,
+        k: int = 1,
+        score: Score = "head",
+        epochs: int = 10,
+        batch_size: int = 8,
+        lr: float = 1e-3,
+        seed: int = 0,
+        device: str = "auto",
+        validation: float = 0.2,
+        contamination: float = 0.01,
+    ) -> None:
+        self.network, self.head, self.k, self.score = network, head, k, score
+        self.epochs, self.batch_size, self.lr = epochs, batch_size, lr
+        self.seed, self.device = seed, device
+        self.validation, self.contamination = validation, contamination
+
+    def check(self) -> None:
+        super().check()
+        check_flag("head", self.head)
+        check_whole("k", self.k)
+        check_one_of("score", self.score, SCORES)
+        if not isinstance(self.network, nn.Module):
+            raise ValueError(f"network must be an nn.Module, got {self.network!r}")
+        resolve_device(self._config().device)
+
+    def _config(self) -> Config:
+        return Config(
+            epochs=self.epochs,
+            batch_size=self.batch_size,
+            lr=self.lr,
+            seed=self.seed,
+            device=self.device,
+        )
+
+    def _device(self) -> torch.device:
+        return resolve_device(self.device)
+
+    def _fit(self, x: np.ndarray, held_out: np.ndarray) -> None:
+        with seeded(self.seed):
+            base = as_image_embedder(copy.deepcopy(self.network), shape=self.shape_)
+            grid_of(base, torch.from_numpy(x[:1]))  # sides that do not fit, before the training
+            model: Embedder = base
+            if self.head:
+                model = WithHead(base, Head(base.d, k=self.k), score=self.score)
+        self.history_ = fit(model, x, self._config(), held_out=held_out)
+        self.model_ = model
+
+    def _grid_scores(self, x: Tensor) -> Tensor:
+        return checked_score(self.model_(x)).unflatten(1, grid_of(self.model_, x))
+
+
+class FeatureDetector(ImageDetector):
+    """A detector on features of a network that stays as it is; what they are worth without a training.
+
+    Every feature is scaled to the mean 0 and the variance 1 that it has over positions of the train
+    images.
+
+    Parameters
+    ----------
+    features : "imagenet", "random" or nn.Module
+        Weights of `madcluster.images.features.Features`, or a module (b c h w) → (b d h' w').
+    seed : int
+        Of random weights, and of what a subclass draws.
+    validation, contamination, device
+        See `ImageDetector` and `ImageMADCluster`.
+    """
+
+    def __init__(
+        self,
+        *,
+        features: Weights | nn.Module = "imagenet",
+        seed: int = 0,
+        validation: float = 0.2,
+        contamination: float = 0.01,
+        device: str = "auto",
+    ) -> None:
+        self.features, self.seed, self.device = features, seed, device
+        self.validation, self.contamination = validation, contamination
+
+    def check(self) -> None:
+        super().check()
+        check_seed(self.seed)
+        resolve_device(self.device)
+        if not isinstance(self.features, nn.Module):
+            check_one_of("features", self.features, get_args(Weights))
+
+    def _device(self) -> torch.device:
+        return resolve_device(self.device)
+
+    @flushed_denormals()
+    @torch.no_grad()
+    def _fit(self, x: np.ndarray, held_out: np.ndarray) -> None:
+        if isinstance(self.features, nn.Module):
+            self.network_ = self.features.eval()
+        else:
+            self.network_ = Features(self.features, seed=self.seed)
+        self.network_.to(self._device())
+        maps = torch.cat(
+            [self.network_(batch) for batch in _batches(x, self._device())]
+        )  # (n d h w)
+        self.std_, self.mean_ = torch.std_mean(maps, (0, 2, 3), correction=0, keepdim=True)
+        self.std_ = torch.where(self.std_ > 0, self.std_, 1.0)  # what never varies
+        self._learn((maps - self.mean_) / self.std_)
+
+    def _scaled(self, x: Tensor) -> Tensor:
+        """(b c h w) → (b d h' w')."""
+        maps: Tensor = (self.network_(x) - self.mean_) / self.std_
+        return maps
+
+    def _learn(self, maps: Tensor) -> None:
+        """Learn from scaled features (n d h w)."""
+        raise TypeError(f"{type(self).__name__} must define _learn")
+
+
+class CenterDistance(FeatureDetector):
+    """‖h − c‖² of scaled features to their mean: the distance of the head, without any training.
+
+    Parameters
+    ----------
+    features, seed, validation, contamination, device
+        See `FeatureDetector`.
+    """
+
+    def _learn(self, maps: Tensor) -> None:
+        """The mean is 0 after scaling."""
+
+    def _grid_scores(self, x: Tensor) -> Tensor:
+        return self._scaled(x).square().sum(1)
+
+
+class PaDiM(FeatureDetector):
+    """Mahalanobis distance of features to those at the same position (Defard et al., ICPR 2021).
+
+    Of the paper are a Gaussian for each position, a random choice of features, and 0.01 added to the
+    diagonal of the covariances, here of scaled features. Left out is the blur of the map.
+
+    Parameters
+    ----------
+    n_features : int
+        So many of the features are drawn; all where there are fewer.
+    shared : bool
+        One Gaussian for all positions, for images in which a position means nothing, as pieces of a
+        texture.
+    features, seed, validation, contamination, device
+        See `FeatureDetector`.
+    """
+
+    def __init__(
+        self,
+        *,
+        n_features: int = 100,
+        shared: bool = False,
+        features: Weights | nn.Module = "imagenet",
+        seed: int = 0,
+        validation: float = 0.2,
+        contamination: float = 0.01,
+        device: str = "auto",
+    ) -> None:
+        super().__init__(
+            features=features,
+            seed=seed,
+            validation=validation,
+            contamination=contamination,
+            device=device,
+        )
+        self.n_features, self.shared = n_features, shared
+
+    def check(self) -> None:
+        super().check()
+        check_whole("n_features", self.n_features)
+
+    def _learn(self, maps: Tensor) -> None:
+        rng = np.random.default_rng(self.seed)
+        chosen = rng.permutation(maps.shape[1])[: self.n_features]
+        self.chosen_ = torch.as_tensor(np.sort(chosen), device=maps.device)
+        rows = positions(maps[:, self.chosen_]).double()  # (n t d)
+        if self.shared:
+            rows = rows.flatten(0, 1)[:, None]  # (n·t 1 d)
+        self.means_ = rows.mean(0)  # (t d)
+        whitened = []
+        for at in range(rows.shape[1]):  # one position at a time: all covariances are large
+            offset = rows[:, at] - self.means_[at]
+            covariance = offset.mT @ offset / max(len(rows) - 1, 1)
+            covariance.diagonal().add_(0.01)
+            whitened.append(whitening(covariance.cpu().numpy()))
+        of_maps = torch.as_tensor(np.stack(whitened), dtype=maps.dtype, device=maps.device)
+        self.whitening_, self.means_ = of_maps, self.means_.to(maps.dtype)  # (t d d), (t d)
+
+    def _grid_scores(self, x: Tensor) -> Tensor:
+        maps = self._scaled(x)[:, self.chosen_]
+        offset = (positions(maps) - self.means_).transpose(0, 1)  # (t b d)
+        square = (offset @ self.whitening_).square().sum(-1)  # (t b)
+        return square.T.unflatten(1, maps.shape[2:])
+
+
+class PatchCore(FeatureDetector):
+    """Distance of features to the nearest of a few that stand for all (Roth et al., CVPR 2022).
+
+    Of the paper are the mean over neighboring positions and the greedy choice of a coreset by
+    distances after a random projection. Left out are the factor by which the score of an image depends
+    on the neighbors of the nearest, and the blur of the map.
+
+    Parameters
+    ----------
+    coreset : float
+        Share of the features of the train images that is kept, in (0, 1].
+    features, seed, validation, contamination, device
+        See `FeatureDetector`.
+    """
+
+    def __init__(
+        self,
+        *,
+        coreset: float = 0.1,
+        features: Weights | nn.Module = "imagenet",
+        seed: int = 0,
+        validation: float = 0.2,
+        contamination: float = 0.01,
+        device: str = "auto",
+    ) -> None:
+        super().__init__(
+            features=features,
+            seed=seed,
+            validation=validation,
+            contamination=contamination,
+            device=device,
+        )
+        self.coreset = coreset
+
+    def check(self) -> None:
+        super().check()
+        check_number("coreset", self.coreset, 0, 1, ends="(]")
+
+    def _learn(self, maps: Tensor) -> None:
+        rows = positions(maps).flatten(0, 1)  # (n·t d)
+        n = max(1, round(self.coreset * len(rows)))
+        self.known_ = rows[coreset(rows, n, seed=self.seed)]
+
+    def _grid_scores(self, x: Tensor) -> Tensor:
+        maps = self._scaled(x)
+        rows = positions(maps).flatten(0, 1)  # (b·t d)
+        blocks = rows.split(max(1, BLOCK // len(self.known_)))
+        nearest = torch.cat([torch.cdist(block, self.known_).amin(1) for block in blocks])
+        return nearest.reshape(len(maps), *maps.shape[2:])
+
+
+def coreset(rows: Tensor, n: int, *, seed: int = 0, d: int = 32) -> Tensor:
+    """Indices (n,) of rows (r d) such that no other row lies far from all of them.
+
+    Greedy k-center: the next one is that which lies farthest from those that were chosen (Gonzalez,
+    1985). The farthest row is at most twice as far off as it could be, up to the distortion of a
+    projection to `d` random directions.
+
+    Raises
+    ------
+    ValueError
+        If there are fewer than n rows.
+    """
+    check_whole("n", n)
+    if n > len(rows):
+        raise ValueError(f"n must not exceed the {len(rows)} rows, got {n}")
+    generator = torch.Generator().manual_seed(check_seed(seed))
+    points = rows
+    if d < rows.shape[1]:
+        directions = torch.randn(rows.shape[1], d, generator=generator) / d**0.5
+        points = rows @ directions.to(rows)
+    first = int(torch.randint(len(rows), (), generator=generator))
+    chosen, distance = [first], (points - points[first]).square().sum(1)
+    for _ in range(n - 1):
+        farthest = int(distance.argmax())
+        chosen.append(farthest)
+        distance = torch.minimum(distance, (points - points[farthest]).square().sum(1))
+    return torch.tensor(chosen, device=rows.device)
+
+
+def _batches(x: np.ndarray, device: torch.device) -> Iterator[Tensor]:
+    for start in range(0, len(x), BATCH):
+        yield torch.as_tensor(x[start : start + BATCH], device=device)
