@@ -182,7 +182,7 @@ def test_a_fit_that_fails_leaves_the_detector_as_it_was():
         (lambda: PaDiM(n_features=0), "n_features must be a positive integer"),
         (lambda: CenterDistance(validation=1), "validation must lie in"),
         (lambda: CenterDistance(contamination=0), "contamination must lie in"),
-        (lambda: ImageMADCluster("resnet"), "network must be"),
+        (lambda: ImageMADCluster("resnet"), "network must be one of"),
         (lambda: ImageMADCluster(convolution(), k=0), "k must be a positive integer"),
         (lambda: ImageMADCluster(convolution(), score="best"), "score must be one of"),
         (lambda: ImageMADCluster(convolution(), epochs=0), "epochs must be a positive integer"),

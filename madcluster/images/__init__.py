@@ -20,13 +20,24 @@ from madcluster.images.readers import (
 from madcluster.images.sets import GOOD, ImageSet, checked_images
 
 if TYPE_CHECKING:
-    from madcluster.images.detectors import CenterDistance, ImageMADCluster, PaDiM, PatchCore
+    from madcluster.images.detectors import (
+        NETWORKS,
+        CenterDistance,
+        ImageMADCluster,
+        PaDiM,
+        PatchCore,
+    )
     from madcluster.images.embedders import FeatureMaps, ImageEmbedder
     from madcluster.images.features import Features
+    from madcluster.images.pyramidflow import PyramidFlow
+    from madcluster.images.rd4ad import RD4AD
+    from madcluster.images.realnet import PlantedRealNet
 
 __all__ = [
     "GOOD",
     "KINDS",
+    "NETWORKS",
+    "RD4AD",
     "TEXTURES",
     "CenterDistance",
     "FeatureMaps",
@@ -37,6 +48,8 @@ __all__ = [
     "ImageSet",
     "PaDiM",
     "PatchCore",
+    "PlantedRealNet",
+    "PyramidFlow",
     "aupro",
     "checked_images",
     "evaluate",
@@ -59,7 +72,11 @@ _HOMES = {
     "ImageEmbedder": "embedders",
     "ImageMADCluster": "detectors",
     "PaDiM": "detectors",
+    "NETWORKS": "detectors",
     "PatchCore": "detectors",
+    "PlantedRealNet": "realnet",
+    "PyramidFlow": "pyramidflow",
+    "RD4AD": "rd4ad",
 }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Self, get_args
 
 import numpy as np
@@ -22,9 +22,12 @@ from madcluster.arguments import (
 )
 from madcluster.detectors.gaussian import whitening
 from madcluster.heads import SCORES, Head, Score, WithHead
-from madcluster.images.embedders import as_image_embedder, grid_of, positions
+from madcluster.images.embedders import ImageEmbedder, as_image_embedder, grid_of, positions
 from madcluster.images.features import Features, Weights
 from madcluster.images.metrics import image_scores
+from madcluster.images.pyramidflow import PyramidFlow
+from madcluster.images.rd4ad import RD4AD
+from madcluster.images.realnet import PlantedRealNet
 from madcluster.images.sets import checked_images
 from madcluster.models.base import Embedder
 from madcluster.randomness import seeded
@@ -33,6 +36,7 @@ from madcluster.service.alarms import quantile_threshold
 from madcluster.training import Config, fit, flushed_denormals, resolve_device, split_tail
 
 __all__ = [
+    "NETWORKS",
     "CenterDistance",
     "FeatureDetector",
     "ImageDetector",
@@ -42,6 +46,12 @@ __all__ = [
     "coreset",
 ]
 
+# by name, each from the number of channels of an image
+NETWORKS: dict[str, Callable[[int], ImageEmbedder]] = {
+    "pyramidflow": PyramidFlow,
+    "rd4ad": lambda _: RD4AD(),
+    "planted_realnet": lambda _: PlantedRealNet(),
+}
 BATCH = 16  # images at work at a time
 BLOCK = 2**24  # distances at work at a time
 
@@ -162,8 +172,9 @@ class ImageMADCluster(ImageDetector):
 
     Parameters
     ----------
-    network : nn.Module
-        An `ImageEmbedder`, or any module (b c h w) → (b d h' w'). A copy is trained.
+    network : str or nn.Module
+        A name in `NETWORKS`, an `ImageEmbedder`, or any module (b c h w) → (b d h' w'). Of a module a
+        copy is trained.
     head : bool
         Without it the network needs a loss and a score of its own.
     k : int
@@ -184,7 +195,7 @@ class ImageMADCluster(ImageDetector):
 
     def __init__(
         self,
-        network: nn.Module,
+        network: str | nn.Module = "pyramidflow",
         *,
         head: bool = True,
         k: int = 1,
@@ -208,7 +219,7 @@ class ImageMADCluster(ImageDetector):
         check_whole("k", self.k)
         check_one_of("score", self.score, SCORES)
         if not isinstance(self.network, nn.Module):
-            raise ValueError(f"network must be an nn.Module, got {self.network!r}")
+            check_one_of("network", self.network, sorted(NETWORKS))
         resolve_device(self._config().device)
 
     def _config(self) -> Config:
@@ -225,7 +236,10 @@ class ImageMADCluster(ImageDetector):
 
     def _fit(self, x: np.ndarray, held_out: np.ndarray) -> None:
         with seeded(self.seed):
-            base = as_image_embedder(copy.deepcopy(self.network), shape=self.shape_)
+            if isinstance(self.network, nn.Module):
+                base = as_image_embedder(copy.deepcopy(self.network), shape=self.shape_)
+            else:
+                base = NETWORKS[self.network](self.shape_[0])
             grid_of(base, torch.from_numpy(x[:1]))  # sides that do not fit, before the training
             model: Embedder = base
             if self.head:
