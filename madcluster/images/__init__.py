@@ -8,6 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from madcluster.images.metrics import aupro, evaluate, image_scores
+from madcluster.images.pictures import write_maps
 from madcluster.images.planted import KINDS, TEXTURES, planted, texture, textures
 from madcluster.images.readers import (
     ImageFileError,
@@ -62,6 +63,7 @@ __all__ = [
     "read_visa",
     "texture",
     "textures",
+    "write_maps",
 ]
 
 # looked up on first use, so that sets and metrics do without torch
