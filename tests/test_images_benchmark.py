@@ -1,0 +1,59 @@
+"""The benchmark on images: its rows, and what it says of the head."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+from scripts import script
+
+images = script("images")
+
+
+def test_methods_are_the_bars_and_networks_with_and_without_the_head():
+    methods = images.methods()
+    assert len(methods) == 4 * 2 + 3 * 2
+    for (name, variant), make in methods.items():
+        detector = make(7)
+        detector.check()
+        assert detector.seed == 7
+        if name in images.NETWORKS:
+            assert (detector.network, detector.head) == (name, variant == "with head")
+        else:
+            assert detector.features == variant
+    assert methods["padim, shared", "random"](0).shared
+
+
+def test_a_row_for_each_kind_and_one_for_all(monkeypatch):
+    made = images.textures
+    monkeypatch.setattr(
+        images,
+        "textures",
+        lambda name, **options: made(
+            name, **{**options, "n_train": 6, "n_good": 3, "per_kind": 1, "size": 32}
+        ),
+    )
+    rows = images.run("brick", 0, ("center", "random"))
+    assert [row["kind"] for row in rows] == [images.ALL, *images.KINDS]
+    for row in rows:
+        assert 0 <= row["aupro"] <= 1
+        assert row["aupro_chance"] == 0.15
+        assert not row["seen"]
+    assert rows[0]["false_alarms"] is not None
+
+
+def test_what_the_head_adds_is_paired_by_set():
+    rng = np.random.default_rng(0)
+    rows = [
+        {"texture": t, "seed": s, "method": n, "variant": v, "kind": images.ALL}
+        | {"aupro": 0.5 + s / 10 + (v == "with head") * (0.1 + 0.01 * rng.normal())}
+        for t in images.TEXTURES
+        for s in range(3)
+        for n in images.NETWORKS
+        for v in ("without", "with head")
+    ]
+    table = pd.DataFrame(rows)
+    found = images.differences(table, "aupro")
+    one = table[table["method"] == "rd4ad"].pivot_table("aupro", ["texture", "seed"], "variant")
+    added = one["with head"] - one["without"]
+    low, high = stats.t.interval(0.95, 8, added.mean(), added.sem())
+    assert found.loc["rd4ad"].tolist() == pytest.approx([added.mean(), low, high, 9])
