@@ -345,6 +345,13 @@ def test_a_texture_is_a_set(name):
     assert not images.texture(name).flags.writeable
 
 
+@pytest.mark.parametrize("name", TEXTURES)
+def test_a_texture_is_the_photograph_of_scikit_image(name):
+    from skimage import data
+
+    np.testing.assert_array_equal(images.texture(name), getattr(data, name)() / np.float32(255))
+
+
 def test_no_test_image_of_a_texture_shows_what_was_learned():
     found = textures("gravel", n_train=40, n_good=40, per_kind=1, size=32, light=0)
     surface = images.texture("gravel")

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
 
 import numpy as np
+from PIL import Image
 from scipy import ndimage
 
 from madcluster.arguments import check_number, check_one_of, check_seed, check_whole
@@ -41,13 +44,14 @@ def texture(name: str) -> np.ndarray:
         If scikit-image is not installed.
     """
     check_one_of("name", name, TEXTURES)
-    try:
-        from skimage import data
-    except ModuleNotFoundError as error:
+    # the file alone: in a notebook skimage.data warns of a missing progress widget
+    package = find_spec("skimage")
+    if package is None or package.origin is None:
         raise ModuleNotFoundError(
             "textures come with scikit-image: pip install 'madcluster[images]'"
-        ) from error
-    surface = np.asarray(getattr(data, name)(), dtype=np.float32) / 255
+        )
+    with Image.open(Path(package.origin).parent / "data" / f"{name}.png") as photograph:
+        surface = np.asarray(photograph, dtype=np.float32) / 255
     surface.setflags(write=False)
     return surface
 
