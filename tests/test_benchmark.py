@@ -10,6 +10,7 @@ import threading
 import time
 import warnings
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -384,6 +385,25 @@ runs = grid(["synthetic"], ["deepsvdd", "random", "pca_error"], seeds=range(9),
             entities={"synthetic": ["plant-0", "plant-1"]}, settings=json.loads(sys.argv[2]))
 run_all(runs, sys.argv[1], jobs=int(sys.argv[3]))
 """
+
+
+def test_a_run_fills_missing_values_as_it_is_told(tmp_path):
+    (tmp_path / "PSM").mkdir()
+    header = "timestamp_(min)," + ",".join(f"feature_{i}" for i in range(25))
+    for split in ("train", "test"):
+        rows = [f"{i}.0," + ",".join([str(i % 7)] * 25) for i in range(60)]
+        if split == "train":
+            rows[3] = "3.0," + "," * 24
+        (tmp_path / "PSM" / f"{split}.csv").write_text("\n".join([header, *rows]) + "\n")
+    marks = [f"{i}.0,{int(i > 50)}" for i in range(60)]
+    (tmp_path / "PSM" / "test_label.csv").write_text("\n".join(["timestamp_(min),label", *marks]))
+    run = Run(dataset="PSM", entity="PSM", embedder="l2_norm", fill="zero")
+    row = benchmark.execute(run, tmp_path)
+    assert run_of(pd.DataFrame([row]).iloc[0]) == run
+    assert benchmark.series_of("PSM", "PSM", tmp_path, fill="zero").filled == 25
+    table = run_all([run, replace(run, fill=None)], tmp_path / "out", root=tmp_path)
+    assert table["status"].tolist() == ["done", "failed"]
+    assert "is missing" in table["error"].iloc[1]
 
 
 def test_ten_kills_change_no_row(tmp_path):

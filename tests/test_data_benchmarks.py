@@ -2,15 +2,12 @@
 
 import csv
 import hashlib
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 
 from madcluster.data import MissingDataError, benchmarks, data_root, entities, load
-from madcluster.study.benchmark import Run, execute, run_of
 
 GOLDEN = Path(__file__).parent / "golden" / "entities.csv"
 TABLE = """chan_id,spacecraft,anomaly_sequences,class,num_values
@@ -90,10 +87,6 @@ def test_psm_missing_values_are_refused_or_filled_and_counted(small):
     series = load("PSM", root=small, fill="zero")  # as released
     assert series.filled == 2
     assert (series.train[2, :2] == 0).all()
-    run = Run(dataset="PSM", entity="PSM", embedder="random", fill="zero")
-    assert run_of(pd.DataFrame([execute(run, small)]).iloc[0]) == run
-    with pytest.raises(ValueError, match="is missing"):
-        execute(replace(run, fill=None), small)
 
 
 def edit(path, change):
