@@ -23,6 +23,10 @@ The protocol, written before the first run:
 - The network that learns from planted defects is trained on "cut-paste" and "texture exchange", which
   come from the code that makes the test images: rows of these two kinds have seen = True for it.
 
+Written after that run, and before its own: with the head the training is another one and so is the
+score. A third variant, "with head, own score", trains with the head and scores by what the network alone
+would say, so that the two can be told apart. It takes no part in the primary comparison.
+
 It can be stopped: what is done lies under _runs/images. Seconds are of one thread.
 """
 
@@ -35,6 +39,7 @@ import warnings
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -69,7 +74,12 @@ BARS: dict[str, Callable[..., ImageDetector]] = {
     "patchcore": PatchCore,
 }
 NETWORKS = ("pyramidflow", "rd4ad", "planted_realnet")
-Method = tuple[str, str]  # name, and "with" or "without" the head, or the weights of the features
+VARIANTS: dict[str, dict[str, Any]] = {
+    "without": {"head": False},
+    "with head": {"head": True},
+    "with head, own score": {"head": True, "score": "embedder"},
+}
+Method = tuple[str, str]  # name, and one of these or the weights of the features
 
 
 def methods() -> dict[Method, Callable[[int], ImageDetector]]:
@@ -81,9 +91,9 @@ def methods() -> dict[Method, Callable[[int], ImageDetector]]:
                 features=weights, seed=seed, device="cpu"
             )
     for name in NETWORKS:
-        for head in (False, True):
-            found[name, "with head" if head else "without"] = lambda seed, name=name, head=head: (
-                ImageMADCluster(name, head=head, epochs=EPOCHS, seed=seed, device="cpu")
+        for variant, arguments in VARIANTS.items():
+            found[name, variant] = lambda seed, name=name, arguments=arguments: ImageMADCluster(
+                name, **arguments, epochs=EPOCHS, seed=seed, device="cpu"
             )
     return found
 

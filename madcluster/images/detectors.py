@@ -260,7 +260,8 @@ class FeatureDetector(ImageDetector):
     Parameters
     ----------
     features : "imagenet", "random" or nn.Module
-        Weights of `madcluster.images.features.Features`, or a module (b c h w) → (b d h' w').
+        Weights of `madcluster.images.features.Features`, or a module (b c h w) → (b d h' w'), which is
+        copied.
     seed : int
         Of random weights, and of what a subclass draws.
     validation, contamination, device
@@ -293,7 +294,7 @@ class FeatureDetector(ImageDetector):
     @torch.no_grad()
     def _fit(self, x: np.ndarray, held_out: np.ndarray) -> None:
         if isinstance(self.features, nn.Module):
-            self.network_ = self.features.eval()
+            self.network_ = copy.deepcopy(self.features).eval()
         else:
             self.network_ = Features(self.features, seed=self.seed)
         self.network_.to(self._device())
