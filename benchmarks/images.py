@@ -24,8 +24,8 @@ The protocol, written before the first run:
   come from the code that makes the test images: rows of these two kinds have seen = True for it.
 
 Written after that run, and before its own: with the head the training is another one and so is the
-score. A third variant, "with head, own score", trains with the head and scores by what the network alone
-would say, so that the two can be told apart. It takes no part in the primary comparison.
+score. A third variant, "with head, own score", trains with the head and scores by what the network
+alone would say, so that the two can be told apart. It takes no part in the primary comparison.
 
 It can be stopped: what is done lies under _runs/images. Seconds are of one thread.
 """
@@ -145,8 +145,8 @@ def differences(table: pd.DataFrame, metric: str) -> pd.DataFrame:
     rows = {}
     for name in NETWORKS:
         added = (wide[name, "with head"] - wide[name, "without"]).dropna()
-        mean, reach = added.mean(), added.sem() * stats.t.ppf(0.975, len(added) - 1)
-        rows[name] = {"mean": mean, "low": mean - reach, "high": mean + reach, "sets": len(added)}
+        low, high = stats.ttest_1samp(added, 0).confidence_interval(0.95)
+        rows[name] = {"mean": added.mean(), "low": low, "high": high, "sets": len(added)}
     return pd.DataFrame(rows).T
 
 

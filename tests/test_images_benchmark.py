@@ -11,13 +11,14 @@ images = script("images")
 
 def test_methods_are_the_bars_and_networks_with_and_without_the_head():
     methods = images.methods()
-    assert len(methods) == 4 * 2 + 3 * 2
+    assert len(methods) == 4 * 2 + 3 * 3
     for (name, variant), make in methods.items():
         detector = make(7)
         detector.check()
         assert detector.seed == 7
         if name in images.NETWORKS:
-            assert (detector.network, detector.head) == (name, variant == "with head")
+            assert (detector.network, detector.head) == (name, variant != "without")
+            assert detector.score == ("embedder" if "own" in variant else "head")
         else:
             assert detector.features == variant
     assert methods["padim, shared", "random"](0).shared

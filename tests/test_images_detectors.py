@@ -227,6 +227,16 @@ def grid_scores(detector, x):
         return detector._grid_scores(torch.as_tensor(x)).flatten(1).numpy()
 
 
+def test_a_module_of_ones_own_stays_as_it_is(noise):
+    mine = nn.Sequential(Pixels(), nn.BatchNorm2d(3)).train()
+    detector = CenterDistance(features=mine).fit(noise)
+    before = detector.decision_function(noise)
+    assert mine.training
+    with torch.no_grad():
+        mine[1].weight.zero_()
+    assert np.array_equal(detector.decision_function(noise), before)
+
+
 def test_center_distance_by_hand(noise):
     detector = CenterDistance(features=Pixels()).fit(noise)
     np.testing.assert_allclose(
