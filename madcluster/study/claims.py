@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-__all__ = ["ClaimError", "claim", "glue", "record"]
+__all__ = ["ClaimError", "claim", "glue", "in_words", "record"]
 
 # how myst-nb, and scrapbook before it, keep a value for the text in a cell's outputs
 RECORD = "application/papermill.record/"
@@ -98,3 +98,17 @@ def claim(sentence: str, holds: Any) -> None:
     if os.environ.get("MADCLUSTER_CLAIMS") == "strict":
         raise ClaimError(f"the text says: {sentence}. The output does not{where}")
     print(f"Not so with these parameters{where}: {sentence}.")
+
+
+def in_words(names: Sequence[str], *, none: str = "none") -> str:
+    """Names as a sentence lists them.
+
+    Examples
+    --------
+    >>> in_words(["THOC", "USAD", "BeatGAN"]), in_words([])
+    ('THOC, USAD and BeatGAN', 'none')
+    """
+    if not names:
+        return none
+    *others, last = names
+    return f"{', '.join(others)} and {last}" if others else last

@@ -1,0 +1,137 @@
+"""The primary tests of a comparison, and the tables around them.
+
+The protocol is book/results/protocol.md: an entity is the sample, seeds are averaged within it, all
+scores are smoothed alike, and Holm's correction is over all primary tests together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pandas as pd
+
+from madcluster.aggregation import Aggregate, Smooth
+from madcluster.study.benchmark import PLAIN, view_name
+from madcluster.study.statistics import compare
+
+__all__ = ["method_names", "primary", "scores"]
+
+TRAINED = "deepsvdd + head"  # the default of the package
+SIMPLE = ("mahalanobis", "linear_autoregression", "pca_error", "nearest_neighbor", "kmeans")
+OF_ONE_ROW = ("l2_norm", "pca_error", "mahalanobis, window=1")
+ENTITY = ["dataset", "entity"]
+Side = tuple[str, Aggregate, Smooth]  # method, aggregate and smoothing
+
+
+def method_names(table: pd.DataFrame) -> pd.Series:
+    """Embedder, head and variant of every run as one name.
+
+    Parameters
+    ----------
+    table : rows of `madcluster.study.benchmark`
+
+    Examples
+    --------
+    >>> runs = {"embedder": ["usad", "kmeans"], "head": [True, False], "variant": ["default"] * 2}
+    >>> list(method_names(pd.DataFrame(runs)))
+    ['usad + head', 'kmeans']
+    """
+    head = np.where(table["head"].astype(bool), " + head", "")
+    variant = np.where(table["variant"] == "default", "", ", " + table["variant"])
+    return (table["embedder"] + head + variant).rename("method")
+
+
+def scores(
+    table: pd.DataFrame,
+    metric: str = "VUS_PR",
+    *,
+    aggregate: Aggregate = "mean",
+    smooth: Smooth = 20,
+) -> pd.DataFrame:
+    """One metric of one view: entities in rows, methods in columns, means over seeds.
+
+    An ensemble has smoothed its members already, so its own score is taken without more.
+
+    Parameters
+    ----------
+    table : rows of `madcluster.study.benchmark` with views
+    metric : one of `madcluster.study.benchmark.OF_VIEWS`
+    aggregate, smooth : the view, see `madcluster.study.benchmark.views`
+
+    Returns
+    -------
+    Index dataset and entity; a failed run, or a view that was not taken, is missing.
+
+    Raises
+    ------
+    ValueError
+        If the table has no such view.
+    """
+    column, alone = view_name(metric, aggregate, smooth), view_name(metric, aggregate, "off")
+    if missing := {column, alone} - set(table.columns):
+        raise ValueError(f"the table has no view {sorted(missing)}")
+    values = table[column].where(table["embedder"] != "ensemble", table[alone])
+    names = method_names(table)
+    if aggregate != "mean":  # the causal ensemble is a fit of its own
+        causal = names == f"ensemble, {aggregate}"
+        names = names.mask(names == "ensemble", "").mask(causal, "ensemble")
+    rows = table[[*ENTITY]].assign(method=names, value=values)
+    rows = rows[rows["method"] != ""]
+    return rows.pivot_table("value", ENTITY, "method")
+
+
+def primary(table: pd.DataFrame, metric: str = "VUS_PR") -> pd.DataFrame:
+    """All primary tests of the protocol at once, with Holm's correction over all of them.
+
+    Parameters
+    ----------
+    table : rows of the comparison
+    metric : VUS-PR is the primary one; others show how far an answer depends on it
+
+    Returns
+    -------
+    Index question and "of", in the order of the protocol; entities, better, worse, mean, lower, upper,
+    p, p_holm, and `verdict`: "more" or "less" where the interval of 95 % leaves zero out and p after
+    Holm is below .05, else "open".
+
+    Raises
+    ------
+    ValueError
+        If a method of a test is not in the table.
+    """
+    views: dict[tuple[Aggregate, Smooth], pd.DataFrame] = {}
+
+    def values(side: Side) -> pd.Series:
+        method, aggregate, smooth = side
+        if (aggregate, smooth) not in views:
+            views[aggregate, smooth] = scores(table, metric, aggregate=aggregate, smooth=smooth)
+        if method not in views[aggregate, smooth]:
+            raise ValueError(f"the table has no run of {method!r}")
+        return views[aggregate, smooth][method]
+
+    parts, order = [], []
+    for question, name, one, other in _tests(table):
+        gap = (values(one) - values(other)).dropna().rename("difference").reset_index()
+        parts.append(gap.assign(question=question, of=name, seed=0))
+        order.append((question, name))
+    found = compare(pd.concat(parts, ignore_index=True), by=("question", "of")).loc[order]
+    sure = found["p_holm"] < 0.05
+    more, less = sure & (found["lower"] > 0), sure & (found["upper"] < 0)
+    return found.assign(verdict=np.select([more, less], ["more", "less"], "open"))
+
+
+def _tests(table: pd.DataFrame) -> Iterator[tuple[str, str, Side, Side]]:
+    """Question, name, and the two sides of every primary test."""
+    networks = sorted(set(table["embedder"]) - set(PLAIN))
+    for name in networks:
+        yield "head", name, (f"{name} + head", "mean", 20), (name, "mean", 20)
+    for name in networks:
+        untrained = f"{name} + head, untrained"
+        yield "training", name, (f"{name} + head", "mean", 20), (untrained, "mean", 20)
+    for name in SIMPLE:
+        yield "cost", name, (TRAINED, "mean", 20), (name, "mean", 20)
+    for name in OF_ONE_ROW:
+        yield "smoothing", name, (name, "mean", 20), (name, "mean", "off")
+    yield "looking ahead", TRAINED, (TRAINED, "mean", 20), (TRAINED, "last", 20)
+    yield "several", "ensemble", ("ensemble", "mean", "off"), ("mahalanobis", "mean", 20)
