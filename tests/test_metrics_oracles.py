@@ -11,6 +11,7 @@ from vus.utils.metrics import metricor
 
 from madcluster.metrics import (
     affiliation_precision_recall,
+    best_point_adjusted_f1_score,
     evaluate,
     point_adjusted_f1_score,
     range_auc_score,
@@ -119,6 +120,20 @@ def test_point_adjustment_is_its_definition(data, n, k):
     assume(not labels.all())
     expected = oracles.point_adjusted_f1(labels, predicted, k)
     assert point_adjusted_f1_score(labels, predicted, k=k) == pytest.approx(expected)
+
+
+@pytest.mark.filterwarnings("ignore:.*distinct value")
+@given(st.data(), st.integers(2, 60), st.integers(1, 8))
+def test_the_best_adjusted_f1_is_that_of_the_best_threshold(data, n, most):
+    labels = data.draw(runs(n))
+    assume(not labels.all())
+    scores = np.array(data.draw(st.lists(st.integers(0, most), min_size=n, max_size=n)), float)
+    levels = [-np.inf, *np.unique(scores)[:-1]]
+    of_level = {level: oracles.point_adjusted_f1(labels, scores > level) for level in levels}
+    best = best_point_adjusted_f1_score(labels, scores)
+    assert best.f1 == pytest.approx(max(of_level.values()))
+    # an event below its maximum is no threshold of its own, so the one that is given may lie between
+    assert oracles.point_adjusted_f1(labels, scores > best.threshold) == pytest.approx(best.f1)
 
 
 def test_evaluate_has_the_eleven_keys_of_the_release():

@@ -10,6 +10,7 @@ from madcluster.metrics import (
     affiliation_precision_recall,
     average_precision_score,
     best_f1_score,
+    best_point_adjusted_f1_score,
     evaluate,
     point_adjusted_f1_score,
     range_auc_score,
@@ -20,6 +21,7 @@ from madcluster.service.alarms import find_alarms
 
 RANKED = [
     best_f1_score,
+    best_point_adjusted_f1_score,
     average_precision_score,
     roc_auc_score,
     range_auc_score,

@@ -9,6 +9,7 @@ from sklearn import metrics as sk
 from madcluster.metrics import (
     average_precision_score,
     best_f1_score,
+    best_point_adjusted_f1_score,
     roc_auc_score,
 )
 from madcluster.service.alarms import find_alarms
@@ -59,7 +60,15 @@ def test_a_random_score_is_at_the_base_rate():
     assert average_precision_score(labels, rng.random(20_000)) == pytest.approx(0.1, abs=0.02)
 
 
-@pytest.mark.parametrize("metric", [best_f1_score, average_precision_score, roc_auc_score])
+@pytest.mark.parametrize(
+    "metric",
+    [
+        best_f1_score,
+        best_point_adjusted_f1_score,
+        average_precision_score,
+        roc_auc_score,
+    ],
+)
 @pytest.mark.parametrize(
     ("labels", "scores", "message"),
     [

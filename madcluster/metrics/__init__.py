@@ -11,6 +11,7 @@ from madcluster.metrics.pointwise import (
     BestF1,
     average_precision_score,
     best_f1_score,
+    best_point_adjusted_f1_score,
     point_adjusted_f1_score,
     roc_auc_score,
 )
@@ -31,6 +32,7 @@ __all__ = [
     "average_precision_score",
     "beside_chance",
     "best_f1_score",
+    "best_point_adjusted_f1_score",
     "evaluate",
     "point_adjusted_f1_score",
     "range_auc_score",
