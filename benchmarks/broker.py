@@ -39,6 +39,7 @@ from madcluster.detectors import Detector, Mahalanobis
 from madcluster.service.alarms import OnlineAlarms, find_alarms
 from madcluster.service.checkpoints import read
 from madcluster.service.loop import serve
+from madcluster.service.streams import FORMAT, KIND
 from madcluster.study.results import provenance, write_result
 
 HOST, TOPIC, NAME = "127.0.0.1", "plant/rows", "madcluster"
@@ -191,7 +192,7 @@ def publish(port: int, frame: pd.DataFrame) -> None:
 def saved_rows(folder: Path) -> int:
     """Rows that the saved state knows."""
     path = folder / "state"
-    return read(path, "madcluster.stream", version=4)[0]["seen"] if path.exists() else 0
+    return read(path, KIND, version=FORMAT)[0]["seen"] if path.exists() else 0
 
 
 def tried(detector: Detector, frame: pd.DataFrame, folder: Path, kills: int) -> dict[str, Any]:

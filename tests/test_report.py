@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 
 import nbformat
 import numpy as np
@@ -209,6 +210,8 @@ def test_ctrl_c_ends_it_without_a_word(tmp_path, wait):
         command,
         env={**os.environ, "TMPDIR": str(tmp_path / "tmp"), "MADCLUSTER_PROGRESS": "0"},
         start_new_session=True,
+        # where the tests run in the background, the shell has told all below it to ignore the signal
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
         stderr=subprocess.PIPE,
         text=True,
     )
