@@ -12,7 +12,7 @@ The protocol, written before the first run:
 - A file is one of ours where length, first anomalous row and number of anomalous rows of a test split
   agree. Files that have no such series here are named and left out, of their means too.
 - Ours learn the same rows and are scored on all, as theirs: every detector of `DETECTORS` without an
-  embedder by its defaults, seed 0, and again with its scores averaged over 20 rows; the eight embedders
+  embedder by its defaults, seed 0, and again with its scores averaged over 20 rows; all embedders
   with and without the head, the widths of `CPU_OPTIONS`, everything else by default.
 - Published hyperparameters were tuned by its authors on other files of the same data sets; ours are
   what they are everywhere else in this book, which has seen the test labels of these entities before.

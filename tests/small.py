@@ -9,4 +9,5 @@ SMALL = {
     "anomaly_transformer": {"d": 8, "n_heads": 2, "n_layers": 2, "d_ff": 16},
     "dcdetector": {"d": 8, "n_layers": 2},
     "deepant": {"d": 8, "width": 8, "history": 14},
+    "drnn": {"d": 8},
 }

@@ -117,7 +117,7 @@ def test_a_detector_by_its_name():
     assert (network.embedder, network.head, network.seed, network.epochs) == ("usad", True, 4, 1)
     assert named("isolation_forest", seed=3).seed == 3
     for wrong, arguments, words in (
-        ("pca", {}, "detector must be one of random, .*deepant, got 'pca'"),
+        ("pca", {}, "detector must be one of random, .*deepant, .*drnn, got 'pca'"),
         ("pca_error", {"n": 1}, "pca_error has no argument 'n', but n_components"),
         ("pca_error", {"n_components": 0}, "n_components"),
     ):

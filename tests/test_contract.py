@@ -1,4 +1,4 @@
-"""All eight embedders, and networks of one's own, keep the contract; those that break it are named."""
+"""All embedders, and networks of one's own, keep the contract; those that break it are named."""
 
 import numpy as np
 import pytest

@@ -15,6 +15,8 @@ from madcluster import loss
 from madcluster.heads import Head, WithHead, build
 from madcluster.heads import head as head_module
 from madcluster.models import (
+    EMBEDDERS,
+    ONE_CLASS,
     DCdetector,
     DeepSVDD,
     Embedder,
@@ -23,7 +25,7 @@ from madcluster.models import (
     dcdetector,
 )
 from madcluster.models.dcdetector import EPSILON, discrepancies
-from madcluster.models.deepsvdd import away_from_zero
+from madcluster.models.deepsvdd import OneClass, away_from_zero
 from madcluster.models.layers import TokenEmbedding, instance_normalize
 
 
@@ -37,7 +39,7 @@ def make(name, head=True, n_channels=3, window=20, **options):
         window=window,
         head=partial(Head, **options) if head else None,
         score=score,
-        options=SMALL[name] | (own if name == "deepsvdd" else {}),
+        options=SMALL[name] | (own if name in ONE_CLASS else {}),
     )
 
 
@@ -254,6 +256,12 @@ def test_score_choices(score):
         "product": own * (a.distance + a.cluster),
     }
     torch.testing.assert_close(model(x).score, expected[score])
+
+
+def test_those_with_the_objective_of_deep_svdd_are_listed():
+    made = {name: make(name, head=False) for name in EMBEDDERS}
+    assert [name for name, model in made.items() if isinstance(model, OneClass)] == [*ONE_CLASS]
+    assert [name for name, model in made.items() if model.replaced_by_head] == [*ONE_CLASS]
 
 
 def test_head_replaces_the_own_loss_of_deepsvdd_and_joins_that_of_dcdetector():

@@ -21,7 +21,7 @@ from madcluster.arguments import check_flag, check_one_of
 from madcluster.data.series import ScalerKind
 from madcluster.detectors.base import Detector
 from madcluster.heads import Guard, Head, Objective, Score, Terms, build
-from madcluster.models import EMBEDDERS
+from madcluster.models import EMBEDDERS, ONE_CLASS
 from madcluster.models.base import windows_of
 from madcluster.randomness import seeded
 from madcluster.service.checkpoints import CheckpointError
@@ -220,7 +220,7 @@ class MADCluster(Detector):
 
     def _build(self, embedder: str | nn.Module, n_channels: int) -> None:
         options = dict(self.options or {})
-        if embedder == "deepsvdd":  # it has the objective of its own that the head took over
+        if embedder in ONE_CLASS:
             options = {"objective": self.objective, "nu": self.nu, **options}
         with seeded(self.seed):  # initial weights
             self.model_ = build(

@@ -11,12 +11,15 @@ from madcluster.models.beatgan import BeatGAN
 from madcluster.models.dcdetector import DCdetector
 from madcluster.models.deepant import DeepAnT
 from madcluster.models.deepsvdd import DeepSVDD
+from madcluster.models.drnn import DRNN
 from madcluster.models.omnianomaly import OmniAnomaly
 from madcluster.models.thoc import THOC
 from madcluster.models.usad import USAD
 
 __all__ = [
+    "DRNN",
     "EMBEDDERS",
+    "ONE_CLASS",
     "THOC",
     "USAD",
     "AnomalyTransformer",
@@ -46,4 +49,7 @@ EMBEDDERS: dict[str, Callable[..., Embedder]] = {
     "anomaly_transformer": AnomalyTransformer,
     "dcdetector": DCdetector,
     "deepant": DeepAnT,
+    "drnn": DRNN,
 }
+# the own objective is that of Deep SVDD, which the head takes over: they take `objective` and `nu`
+ONE_CLASS = ("deepsvdd", "drnn")

@@ -13,7 +13,7 @@ from torch.nn.functional import leaky_relu
 from madcluster import loss
 from madcluster.models.base import Embedder, Embedding
 
-__all__ = ["DeepSVDD", "away_from_zero"]
+__all__ = ["DeepSVDD", "OneClass", "away_from_zero"]
 
 
 def away_from_zero(center: Tensor, epsilon: float = 0.1) -> Tensor:
@@ -55,7 +55,73 @@ class DilatedConvolution(nn.Module):
         return torch.cat([before, here + after], 1)
 
 
-class DeepSVDD(Embedder):
+class OneClass(Embedder):
+    """A network with the objective of Deep SVDD: to embed near a center that stays where it began.
+
+    Subclasses define `embed`, (b t c) → (b t d).
+
+    Parameters
+    ----------
+    d : int
+        Embedding size.
+    objective : "one-class" or "soft-boundary"
+        Mean distance (eq. 4), or the radius objective (eq. 3).
+    nu : float
+        Fraction of training steps outside the radius; for "soft-boundary" alone.
+
+    Raises
+    ------
+    ValueError
+        For any other objective.
+
+    Notes
+    -----
+    The center is the mean embedding of the training windows before the first step, moved away from
+    zero. The score of a step is ‖h − c‖², less R² for "soft-boundary".
+    """
+
+    replaced_by_head = True
+
+    def __init__(self, d: int, objective: Literal["one-class", "soft-boundary"], nu: float) -> None:
+        super().__init__()
+        if objective not in ("one-class", "soft-boundary"):
+            raise ValueError(f"objective must be 'one-class' or 'soft-boundary', got {objective!r}")
+        self.d, self.objective, self.nu = d, objective, nu
+        self.register_buffer("center", torch.zeros(d))
+        self.register_buffer("squared_radius", torch.zeros(()))
+        self.center: Tensor
+        self.squared_radius: Tensor
+
+    def embed(self, x: Tensor) -> Tensor:
+        """(b t c) → (b t d)."""
+        raise TypeError(f"{type(self).__name__} must define embed(x (b t c)) -> (b t d)")
+
+    def forward(self, x: Tensor) -> Embedding:
+        h = self.embed(x)
+        distance = loss.distance_mapping(h, self.center[None]).squeeze(-1)  # (b t)
+        if self.objective == "one-class":
+            return Embedding(h, distance.mean(), distance)
+        outside = loss.soft_boundary(distance, self.squared_radius, self.nu)
+        return Embedding(h, outside.mean(), distance - self.squared_radius)
+
+    @torch.no_grad()
+    def prepare(self, batches: Iterable[Tensor], epoch: int) -> None:
+        if epoch == 0:
+            sums, counts = zip(
+                *((self.embed(x).mean(1).sum(0), len(x)) for x in batches), strict=True
+            )
+            self.center.copy_(away_from_zero(torch.stack(sums).sum(0) / sum(counts)))
+        if self.objective == "soft-boundary":
+            distances = [
+                loss.distance_mapping(self.embed(x), self.center[None]).flatten() for x in batches
+            ]
+            self.squared_radius.copy_(loss.radius(torch.cat(distances), self.nu))
+
+    def anchors(self) -> Tensor:
+        return self.center[None]
+
+
+class DeepSVDD(OneClass):
     """Bias-free dilated convolutions, trained to lie near a center that stays where it began.
 
     Parameters
@@ -77,8 +143,6 @@ class DeepSVDD(Embedder):
     zero. The score of a step is ‖h − c‖², less R² for "soft-boundary".
     """
 
-    replaced_by_head = True
-
     def __init__(
         self,
         n_channels: int,
@@ -88,32 +152,16 @@ class DeepSVDD(Embedder):
         objective: Literal["one-class", "soft-boundary"] = "one-class",
         nu: float = 0.01,
     ) -> None:
-        super().__init__()
-        if objective not in ("one-class", "soft-boundary"):
-            raise ValueError(f"objective must be 'one-class' or 'soft-boundary', got {objective!r}")
-        self.d, self.objective, self.nu = d, objective, nu
+        super().__init__(d, objective, nu)
         self.inlet = nn.Conv1d(n_channels, d, 1, bias=False)
         self.layers = nn.Sequential(
             *(DilatedConvolution(d, dilation=2**i) for i in range(n_layers))
         )
         self.outlet = nn.Conv1d(d, d, 1, bias=False)
-        self.register_buffer("center", torch.zeros(d))
-        self.register_buffer("squared_radius", torch.zeros(()))
-        self.center: Tensor
-        self.squared_radius: Tensor
 
     def embed(self, x: Tensor) -> Tensor:
-        """(b t c) → (b t d)."""
         h = self.outlet(self.layers(self.inlet(rearrange(x, "b t c -> b c t"))))
         return rearrange(h, "b d t -> b t d")
-
-    def forward(self, x: Tensor) -> Embedding:
-        h = self.embed(x)
-        distance = loss.distance_mapping(h, self.center[None]).squeeze(-1)  # (b t)
-        if self.objective == "one-class":
-            return Embedding(h, distance.mean(), distance)
-        outside = loss.soft_boundary(distance, self.squared_radius, self.nu)
-        return Embedding(h, outside.mean(), distance - self.squared_radius)
 
     def last_steps(self) -> Callable[[Tensor], Embedding]:
         """See `Embedder.last_steps`. A last step sees 2^layers − 1 rows before it, none after it."""
@@ -139,19 +187,3 @@ class DeepSVDD(Embedder):
             return Embedding(h, score=score)
 
         return last
-
-    @torch.no_grad()
-    def prepare(self, batches: Iterable[Tensor], epoch: int) -> None:
-        if epoch == 0:
-            sums, counts = zip(
-                *((self.embed(x).mean(1).sum(0), len(x)) for x in batches), strict=True
-            )
-            self.center.copy_(away_from_zero(torch.stack(sums).sum(0) / sum(counts)))
-        if self.objective == "soft-boundary":
-            distances = [
-                loss.distance_mapping(self.embed(x), self.center[None]).flatten() for x in batches
-            ]
-            self.squared_radius.copy_(loss.radius(torch.cat(distances), self.nu))
-
-    def anchors(self) -> Tensor:
-        return self.center[None]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any, cast
 
 import torch
@@ -10,8 +12,11 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx
 from torch.func import functional_call
+from torch.nn.functional import pad
 
 __all__ = [
+    "DilatedGRU",
+    "DilatedStack",
     "TokenEmbedding",
     "circular_neighbors",
     "frozen",
@@ -58,6 +63,59 @@ class TokenEmbedding(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         tokens = rearrange(self.conv(rearrange(x, "b t c -> b c t")), "b d t -> b t d")
         return tokens + self.position
+
+
+class DilatedGRU(nn.Module):
+    """A GRU whose state is that of `dilation` steps ago; (b t c) → (b t d).
+
+    After Chang et al., *Dilated Recurrent Neural Networks*, NeurIPS 2017. steps t, t + s, t + 2s, …
+    of a dilation s are a sequence of their own, so that s short sequences are read side by side.
+    """
+
+    def __init__(self, n_inputs: int, d: int, dilation: int) -> None:
+        super().__init__()
+        self.dilation = dilation
+        self.gru = nn.GRU(n_inputs, d, batch_first=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        b, t, _ = x.shape
+        # zeros after the end change nothing before it
+        x = rearrange(
+            pad(x, (0, 0, 0, -t % self.dilation)), "b (n s) c -> (b s) n c", s=self.dilation
+        )
+        return rearrange(self.gru(x)[0], "(b s) n d -> b (n s) d", b=b)[:, :t]
+
+
+class DilatedStack(nn.ModuleList):
+    """A `DilatedGRU` for each dilation, over the states of the one before it; (b t c) → [(b t d)].
+
+    Raises
+    ------
+    ValueError
+        If the dilations do not grow from at least 1 to less than the window.
+    """
+
+    def __init__(self, n_inputs: int, d: int, dilations: Sequence[int], *, window: int) -> None:
+        bounds = [0, *dilations, window]
+        if not dilations or any(s >= longer for s, longer in pairwise(bounds)):
+            raise ValueError(
+                f"dilations must be positive, grow and be smaller than the window of {window} "
+                f"steps, got {list(dilations)}"
+            )
+        sizes = [n_inputs] + [d] * len(dilations)
+        super().__init__(
+            DilatedGRU(size, d_out, s)
+            for (size, d_out), s in zip(pairwise(sizes), dilations, strict=True)
+        )
+        self.dilations = tuple(dilations)
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """The states of every layer, the finest first; each (b t d)."""
+        states = []
+        for layer in self:
+            x = layer(x)
+            states.append(x)
+        return states
 
 
 class _Reverse(torch.autograd.Function):

@@ -7,40 +7,18 @@ above takes what the clusters below it make, fused with the features of its own 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from itertools import pairwise
-from typing import cast
+from collections.abc import Sequence
 
 import torch
 from einops import rearrange
 from torch import Tensor, nn
 from torch.linalg import vector_norm
-from torch.nn.functional import normalize, pad, relu
+from torch.nn.functional import normalize, relu
 
 from madcluster.models.base import Embedder, Embedding
+from madcluster.models.layers import DilatedStack
 
-__all__ = ["THOC", "DilatedGRU"]
-
-
-class DilatedGRU(nn.Module):
-    """A GRU whose state is that of `dilation` steps ago; (b t c) → (b t d).
-
-    After Chang et al., *Dilated Recurrent Neural Networks*, NeurIPS 2017. steps t, t + s, t + 2s, …
-    of a dilation s are a sequence of their own, so that s short sequences are read side by side.
-    """
-
-    def __init__(self, n_inputs: int, d: int, dilation: int) -> None:
-        super().__init__()
-        self.dilation = dilation
-        self.gru = nn.GRU(n_inputs, d, batch_first=True)
-
-    def forward(self, x: Tensor) -> Tensor:
-        b, t, _ = x.shape
-        # zeros after the end change nothing before it
-        x = rearrange(
-            pad(x, (0, 0, 0, -t % self.dilation)), "b (n s) c -> (b s) n c", s=self.dilation
-        )
-        return rearrange(self.gru(x)[0], "(b s) n d -> b (n s) d", b=b)[:, :t]
+__all__ = ["THOC"]
 
 
 def length(x: Tensor) -> Tensor:
@@ -59,7 +37,7 @@ class THOC(Embedder):
         Units of every recurrent layer and of every center; 128 gives the size in Table 2 of the
         MADCluster paper.
     dilations : sequence of int
-        One layer and one level for each, all smaller than the window.
+        One layer and one level for each; they grow and are smaller than the window.
     n_clusters : sequence of int
         Centers of each level, the finest first.
     temperature : float
@@ -101,11 +79,7 @@ class THOC(Embedder):
         forecast: float = 1.0,
     ) -> None:
         super().__init__()
-        if not dilations or any(not 0 < s < window for s in dilations):
-            raise ValueError(
-                f"dilations must be positive and smaller than the window of {window} steps, "
-                f"got {list(dilations)}"
-            )
+        self.scales = DilatedStack(n_channels, d, dilations, window=window)
         if len(n_clusters) != len(dilations) or any(k < 1 for k in n_clusters):
             raise ValueError(
                 f"n_clusters must give one positive number for each of the {len(dilations)} "
@@ -115,11 +89,6 @@ class THOC(Embedder):
             raise ValueError(f"temperature must be positive, got {temperature}")
         self.d, self.temperature = d, temperature
         self.orthogonality, self.forecast = orthogonality, forecast
-        sizes = [n_channels] + [d] * len(dilations)
-        self.scales = nn.ModuleList(
-            DilatedGRU(size, d_out, s)
-            for (size, d_out), s in zip(pairwise(sizes), dilations, strict=True)
-        )
         self.centers = nn.ParameterList(
             nn.Parameter(nn.init.orthogonal_(torch.empty(k, d))) for k in n_clusters
         )
@@ -131,11 +100,7 @@ class THOC(Embedder):
 
     def features(self, x: Tensor) -> list[Tensor]:
         """Of every step on every scale, the finest first; each (b t d)."""
-        features = []
-        for scale in self.scales:
-            x = scale(x)
-            features.append(x)
-        return features
+        return self.scales(x)
 
     def cluster(self, features: list[Tensor]) -> tuple[Tensor, Tensor]:
         """Probabilities R (b t k) and outputs f̂ (b t k d) of the clusters of the highest level."""
@@ -153,10 +118,9 @@ class THOC(Embedder):
 
     def forecast_error(self, x: Tensor, features: list[Tensor]) -> Tensor:
         """Mean squared error of the forecasts, as a mean over scales."""
-        scales = cast(Iterable[DilatedGRU], self.scales)
         errors = [
-            (predict(f[:, : -scale.dilation]) - x[:, scale.dilation :]).square().mean()
-            for predict, f, scale in zip(self.predict, features, scales, strict=True)
+            (predict(f[:, :-s]) - x[:, s:]).square().mean()
+            for predict, f, s in zip(self.predict, features, self.scales.dilations, strict=True)
         ]
         return torch.stack(errors).mean()
 

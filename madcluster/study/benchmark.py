@@ -313,9 +313,9 @@ def grid(
 
 
 # Widths for two cores without a GPU, by the pilot (`python benchmarks/grid.py pilot`); published ones
-# are the defaults of the embedders. DeepSVDD and DeepAnT, which came after the pilot, are small as they
-# are. The pilot had USAD at width 256 and DCdetector with three layers; for their cost alone both were
-# then made smaller.
+# are the defaults of the embedders. DeepSVDD and DeepAnT are small as they are. DeepAnT, and D-RNN with
+# the width of THOC, came after the pilot. The pilot had USAD at width 256 and DCdetector with three
+# layers; for their cost alone both were then made smaller.
 CPU_OPTIONS: dict[str, dict[str, Any]] = {
     "deepsvdd": {},
     "usad": {"width": 128},
@@ -325,6 +325,7 @@ CPU_OPTIONS: dict[str, dict[str, Any]] = {
     "anomaly_transformer": {"d": 64, "d_ff": 64, "n_heads": 2, "n_layers": 2},
     "dcdetector": {"d": 64, "n_layers": 1},
     "deepant": {},
+    "drnn": {"d": 32},
     RELEASED: {"d": 64, "n_layers": 1},
 }
 
