@@ -27,12 +27,15 @@ Written after that run, and before its own: with the head the training is anothe
 score. A third variant, "with head, own score", trains with the head and scores by what the network
 alone would say, so that the two can be told apart. It takes no part in the primary comparison.
 
-It can be stopped: what is done lies under _runs/images. Seconds are of one thread.
+It can be stopped: what is done lies under _runs/images, and runs of the committed images.csv are not
+done again. Their rows keep the commit, machine and versions that they were measured with; remove rows
+of the table where code that they depend on has changed. Seconds are of one thread.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import resource
 import time
 import warnings
@@ -61,7 +64,14 @@ from madcluster.images import (
 )
 from madcluster.images.detectors import ImageDetector
 from madcluster.metrics import roc_auc_score
-from madcluster.study.results import commit, once, provenance, write_result
+from madcluster.study.results import (
+    MissingResultError,
+    commit,
+    once,
+    provenance,
+    read_result,
+    write_result,
+)
 
 RUNS = Path(__file__).parents[1] / "_runs" / "images"
 SEEDS = range(3)
@@ -133,9 +143,29 @@ def run(texture: str, seed: int, method: Method) -> list[dict[str, object]]:
                 "peak_gib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2),
                 "commit": commit(),
             }
+            | provenance(("torch", "numpy", "scikit-image", "efficientnet-lite-pytorch"))
         )
     print(*rows[0].values(), flush=True)
     return rows
+
+
+def path_of(texture: str, seed: int, method: Method) -> Path:
+    """File of a run's rows."""
+    name = "_".join((texture, str(seed), *method)).replace(" ", "-").replace(",", "")
+    return RUNS / f"{name}.json"
+
+
+def restore(table: pd.DataFrame) -> None:
+    """Write the files of a table's runs where there are none, each row as it was measured."""
+
+    def rows(of_run: pd.DataFrame) -> list[dict[str, object]]:
+        return of_run.astype(object).where(of_run.notna(), None).to_dict("records")
+
+    for (texture, seed, *method), of_run in table.groupby(
+        ["texture", "seed", "method", "variant"], sort=False
+    ):
+        if sorted(of_run["kind"]) == sorted((ALL, *KINDS)):  # no part of a run
+            once(path_of(texture, seed, tuple(method)), partial(rows, of_run))
 
 
 def differences(table: pd.DataFrame, metric: str) -> pd.DataFrame:
@@ -153,20 +183,21 @@ def differences(table: pd.DataFrame, metric: str) -> pd.DataFrame:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, nargs="*", default=list(SEEDS))
+    seeds = parser.parse_args().seeds
+    with contextlib.suppress(MissingResultError):
+        restore(read_result("images"))
     rows = []
-    for seed in parser.parse_args().seeds:
+    for seed in seeds:
         for texture in TEXTURES:
             for method in methods():
-                name = "_".join((texture, str(seed), *method)).replace(" ", "-").replace(",", "")
-                rows += once(RUNS / f"{name}.json", partial(run, texture, seed, method))
+                rows += once(path_of(texture, seed, method), partial(run, texture, seed, method))
     table = pd.DataFrame(rows)
     metrics = ["image_auroc", "image_auroc_mean", "pixel_auroc", "pixel_ap", "aupro"]
     of_all = table[table["kind"] == ALL]
     print(of_all.groupby(["method", "variant"])[metrics].mean().round(3))
     for metric in ("image_auroc", "aupro"):
         print(metric, differences(table, metric).round(3), sep="\n")
-    packages = ("torch", "numpy", "scikit-image", "efficientnet-lite-pytorch")
-    write_result(table.assign(**provenance(packages)), "images")
+    write_result(table, "images")
 
 
 if __name__ == "__main__":

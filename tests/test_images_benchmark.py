@@ -1,10 +1,14 @@
 """The benchmark on images: its rows, and what it says of the head."""
 
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
 from scripts import script
+
+from madcluster.study.results import read_result
 
 images = script("images")
 
@@ -58,3 +62,23 @@ def test_what_the_head_adds_is_paired_by_set():
     added = one["with head"] - one["without"]
     low, high = stats.t.interval(0.95, 8, added.mean(), added.sem())
     assert found.loc["rd4ad"].tolist() == pytest.approx([added.mean(), low, high, 9])
+
+
+def test_finished_rows_are_taken_back_as_they_were_measured(monkeypatch, tmp_path):
+    table = read_result("images")
+    monkeypatch.setattr(images, "RUNS", tmp_path / "_runs")
+    runs = ["texture", "seed", "method", "variant"]
+    whole = table[table["seed"] == 0]
+    images.restore(whole.drop(index=whole.index[-1]))  # the last run lacks a row
+    files = sorted(images.RUNS.iterdir())
+    assert len(files) == len(whole.groupby(runs)) - 1
+    one = images.path_of("grass", 0, ("padim, shared", "random"))
+    assert one in files
+    rows = pd.DataFrame(json.loads(one.read_text()))
+    mine = whole[(whole["texture"] == "grass") & (whole["method"] == "padim, shared")]
+    expected = mine[mine["variant"] == "random"].reset_index(drop=True)
+    assert {"commit", "machine", "versions"} <= set(rows)
+    pd.testing.assert_frame_equal(rows[list(table)], expected, check_dtype=False)
+    one.write_text("[]")  # measured anew: that counts
+    images.restore(whole)
+    assert one.read_text() == "[]"
