@@ -241,7 +241,7 @@ def test_save_and_load_a_module_of_ones_own(series, tmp_path):
     assert np.array_equal(
         detector.decision_function(series.test), again.decision_function(series.test)
     )
-    with pytest.raises(CheckpointError, match="needs an embedder"):
+    with pytest.raises(CheckpointError, match="needs a module of your own as embedder"):
         MADCluster.load(tmp_path / "own")
     with pytest.raises(CheckpointError, match="does not describe"):
         MADCluster.load(tmp_path / "own", embedder=nn.Linear(4, 3))

@@ -139,7 +139,7 @@ def test_networks_of_ones_own_are_given_to_load(series, tmp_path):
     found = again.decision_function(series.test)
     np.testing.assert_allclose(found, ensemble.decision_function(series.test), rtol=1e-5)
     for wrong in ([], [Own()]):
-        with pytest.raises(CheckpointError, match="needs an embedder of your own"):
+        with pytest.raises(CheckpointError, match="needs a module of your own as embedder"):
             Ensemble.load(tmp_path / "ensemble", embedders=wrong)
     with pytest.raises(CheckpointError, match="does not take 1 of the embedders"):
         Ensemble.load(tmp_path / "ensemble", embedders=[Own(), Own(), Own()])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import math
-import os
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
@@ -31,7 +30,6 @@ from madcluster.aggregation import (
 from madcluster.arguments import check_whole, plain
 from madcluster.data import Scaler
 from madcluster.data.series import ScalerKind, checked_rows, names_of, without_glitches
-from madcluster.service import checkpoints
 from madcluster.service.alarms import (
     Alarm,
     Rule,
@@ -40,7 +38,7 @@ from madcluster.service.alarms import (
     quantile_threshold,
     threshold_of,
 )
-from madcluster.service.checkpoints import CheckpointError
+from madcluster.service.checkpoints import CheckpointError, Saved
 from madcluster.service.explanations import Method, contributions
 from madcluster.service.streams import MaxStep, Piece, Scoring, Stream, pieces
 
@@ -51,7 +49,7 @@ BLOCK = 2**18  # numbers in the windows at work at a time: what stays in the cac
 BLOCKS = 5  # of the train split, left out in turn
 
 
-class Detector(BaseEstimator):
+class Detector(Saved, BaseEstimator):
     """Fit on normal data, score new data; **higher = more anomalous**, one score per row.
 
     Data is an array or a DataFrame (n c). After a DataFrame with names, other DataFrames must have the
@@ -110,6 +108,7 @@ class Detector(BaseEstimator):
     calibrated_on_: str
     _fitted: Self  # a copy with the parameters that were fitted; absent before
 
+    _file = KIND, FORMAT
     # which of what is learned goes into a file as it is
     _arrays: ClassVar[tuple[str, ...]] = ()
 
@@ -598,30 +597,6 @@ class Detector(BaseEstimator):
             arrays[f"scaler.{name}"] = np.asarray(array)
         return {"detector": type(self).__name__, "params": fitted._params()}, arrays
 
-    def _params(self) -> dict[str, Any]:
-        """Parameters as they go into a file."""
-        params: dict[str, Any] = self.get_params(deep=False)
-        return params
-
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write arrays and plain JSON to one safetensors file, whole or not at all.
-
-        With them go the versions of the software, the number and names of the channels, and on which
-        rows and when it was fitted and calibrated.
-
-        Raises
-        ------
-        NotFittedError
-            Before `fit`.
-        TypeError
-            If a parameter has no form in JSON.
-        ValueError
-            If what was learned is not finite everywhere.
-        """
-        self._check_fitted()
-        about, arrays = self._whole()
-        checkpoints.write(path, KIND, about, arrays, version=FORMAT, infinite="state.")
-
     def _whole(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         """All that goes into a file."""
         about, arrays = self.as_fitted.state()
@@ -637,34 +612,6 @@ class Detector(BaseEstimator):
         for name in _SCORES + _OF_CHANNELS:
             arrays[name.strip("_")] = getattr(self, name)
         return about, arrays
-
-    @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> Self:
-        """Read a detector that `save` wrote; no code of the file is run.
-
-        `Detector.load` reads any, that of a class only its own.
-
-        Raises
-        ------
-        CheckpointError
-            If the file is damaged, of another kind or of another format.
-        FileNotFoundError
-            If there is no such file.
-        """
-        return cls._load(path, {})
-
-    @classmethod
-    def _load(cls, path: str | os.PathLike[str], given: Mapping[str, Any]) -> Self:
-        """Read a detector; `given` parameters take the place of those in the file."""
-        about, arrays = checkpoints.read(path, KIND, version=FORMAT, infinite="state.")
-        try:
-            kind = cls._class_of(path, about["detector"])
-            detector: Self = kind._from_whole(path, about, arrays, given)
-        except CheckpointError:
-            raise
-        except checkpoints.FAULTS as error:
-            raise CheckpointError(f"{path} does not describe a detector: {error}") from error
-        return detector
 
     @classmethod
     def _from_whole(
@@ -713,24 +660,10 @@ class Detector(BaseEstimator):
         return detector
 
     @classmethod
-    def _made(cls, path: object, params: Mapping[str, Any], given: Mapping[str, Any]) -> Self:
-        return cls(**{**params, **given})
-
-    @classmethod
-    def _class_of(cls, path: object, name: object) -> Any:
-        """The class that a file names: this one, or any if this is the base of all."""
-        if cls is not Detector:
-            if name != cls.__name__:
-                raise CheckpointError(f"{path} holds a {name}, not a {cls.__name__}")
-            return cls
+    def _family(cls) -> Mapping[str, type[Saved]]:
         from madcluster.detectors import DETECTORS
 
-        found = next((each for each in DETECTORS.values() if each.__name__ == name), None)
-        if found is None:
-            raise CheckpointError(
-                f"{path} holds a {name}, which is none of the detectors here, {sorted(DETECTORS)}"
-            )
-        return found
+        return DETECTORS
 
 
 _SCORES = "decision_scores_", "calibration_scores_"

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import copy
 import os
-import threading
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, Self, get_args
 
 import numpy as np
 import torch
 from torch import nn
-from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from madcluster import scoring
 from madcluster.aggregation import Aggregate, Smooth, window_starts
@@ -23,8 +20,8 @@ from madcluster.detectors.base import Detector
 from madcluster.heads import Guard, Head, Objective, Score, Terms, build
 from madcluster.models import EMBEDDERS, ONE_CLASS
 from madcluster.models.base import windows_of
+from madcluster.models.weights import arrays_of, check_clusters, check_infinite, restored
 from madcluster.randomness import seeded
-from madcluster.service.checkpoints import CheckpointError
 from madcluster.training import Config, fit, resolve_device, split_tail
 
 __all__ = ["MADCluster"]
@@ -97,6 +94,7 @@ class MADCluster(Detector):
     (1000,)
     """
 
+    _module = "embedder"
     _held_out: np.ndarray | None = None  # rows to validate on, where the tail is not to be kept
 
     def __init__(
@@ -297,54 +295,27 @@ class MADCluster(Detector):
             (gradient,) = torch.autograd.grad(total, windows)
         return gradient.double().cpu().numpy()
 
-    def _params(self) -> dict[str, Any]:
-        own_module = isinstance(self.embedder, nn.Module)
-        # a deep=False get_params keeps the module, which a file does not hold
-        return super()._params() | {"device": "auto"} | ({"embedder": None} if own_module else {})
-
     def _state(self) -> dict[str, np.ndarray]:
-        return {name: _as_array(tensor) for name, tensor in self.model_.state_dict().items()}
+        return arrays_of(self.model_)
 
     def _check_state(self, state: Mapping[str, np.ndarray]) -> None:
         """An infinity may stand where a module of one's own has it, as in a causal mask."""
-        infinite = {name: array for name, array in state.items() if np.isinf(array).any()}
+        infinite = any(np.isinf(array).any() for array in state.values())
         if isinstance(self.embedder, str) or not infinite:
             return super()._check_state(state)
         other = self._unfitted()
         other._build(copy.deepcopy(self.embedder), self.n_features_in_)
-        given = other._state()
-        for name, array in infinite.items():
-            like = given.get(name, np.zeros(()))
-            if like.shape != array.shape or (np.isinf(array) & (array != like)).any():
-                raise ValueError(f"{name} is infinite where the module that was given is not")
+        check_infinite(state, other._state())
 
     def _restore(self, state: Mapping[str, np.ndarray]) -> None:
-        weights = {name: torch.as_tensor(array) for name, array in state.items()}
-        if isinstance(self.embedder, str):
-            # names and shapes first: a changed number must not ask for memory
-            with torch.device("meta"), _no_more_than(weights):
-                self._build(self.embedder, self.n_features_in_)
-            self.model_.load_state_dict(weights, assign=True)
-        self._build(copy.deepcopy(self.embedder), self.n_features_in_)
-        self.model_.load_state_dict(weights)
+        def made() -> nn.Module:
+            self._build(copy.deepcopy(self.embedder), self.n_features_in_)
+            return self.model_
+
+        if self.head:
+            check_clusters(self.k, state)
+        restored(made, state, trusted=not isinstance(self.embedder, str))
         self.model_.to(resolve_device(self.device)).eval()
-
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write arrays and plain JSON to one safetensors file, whole or not at all.
-
-        With them go the versions of the software, and the number and names of the channels. A module of
-        your own is not stored, only its weights: `load` is given the module again.
-
-        Raises
-        ------
-        NotFittedError
-            Before `fit`.
-        TypeError
-            If an option has no form in JSON.
-        ValueError
-            If a weight is not finite; an infinity that your module had before is as it should be.
-        """
-        super().save(path)
 
     @classmethod
     def load(
@@ -373,41 +344,3 @@ class MADCluster(Detector):
         if embedder is not None:
             given["embedder"] = embedder
         return cls._load(path, given)
-
-    @classmethod
-    def _made(cls, path: object, params: Mapping[str, Any], given: Mapping[str, Any]) -> Self:
-        if (params["embedder"] is None) != ("embedder" in given):
-            wants = "does not take" if "embedder" in given else "needs"
-            raise CheckpointError(f"{path} {wants} an embedder of your own")
-        return super()._made(path, params, given)
-
-
-def _as_array(tensor: torch.Tensor) -> np.ndarray:
-    """Of the same values; a short kind of number that NumPy lacks becomes float32, which holds it."""
-    tensor = tensor.detach().cpu()
-    try:
-        return tensor.numpy()
-    except TypeError:
-        return tensor.float().numpy()
-
-
-@contextmanager
-def _no_more_than(weights: Mapping[str, torch.Tensor]) -> Iterator[None]:
-    """Stop, with a ValueError, the building of a network that has far more layers than these weights.
-
-    Without memory for its numbers a layer still costs time, and a file may ask for ten million.
-    """
-    most, thread, count = 2 * len(weights) + 100, threading.get_ident(), 0
-
-    def counted(*_: object) -> None:
-        nonlocal count
-        if threading.get_ident() == thread:  # the hook is of all threads
-            count += 1
-            if count > most:
-                raise ValueError(f"it has {len(weights)} arrays, too few for its options")
-
-    hook = register_module_parameter_registration_hook(counted)
-    try:
-        yield
-    finally:
-        hook.remove()

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as version_of
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
@@ -16,7 +16,7 @@ from safetensors.numpy import save
 
 from madcluster.files import whole_file
 
-__all__ = ["FAULTS", "CheckpointError", "as_bits", "from_bits", "read", "write"]
+__all__ = ["FAULTS", "CheckpointError", "Saved", "as_bits", "from_bits", "read", "write"]
 
 # what Python raises where a file holds something else than was expected, from a number too large to a
 # list too deep
@@ -137,6 +137,124 @@ def read(
     except ValueError as error:
         raise CheckpointError(f"{path}: {error}") from error
     return about, arrays
+
+
+class Saved:
+    """What is written to a file and read from it, whichever of a family it is.
+
+    A subclass is an estimator of scikit-learn; it says what goes into its file (`_whole`) and how it
+    is made from that (`_from_whole`). Arrays whose names begin with "state." may hold infinities.
+    """
+
+    _file: ClassVar[tuple[str, int]]  # kind and format; others are refused
+    _module: ClassVar[str | None] = None  # a parameter that may be a module, which no file holds
+
+    def _check_fitted(self) -> None:
+        raise TypeError(f"{type(self).__name__} must define _check_fitted")
+
+    def _whole(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+        """All that goes into a file: plain values with "detector" and "params", and arrays."""
+        raise TypeError(f"{type(self).__name__} must define _whole")
+
+    @classmethod
+    def _from_whole(
+        cls,
+        path: object,
+        about: Mapping[str, Any],
+        arrays: dict[str, np.ndarray],
+        given: Mapping[str, Any],
+    ) -> Self:
+        """One of what `_whole` gave, checked as far as that can be."""
+        raise TypeError(f"{cls.__name__} must define _from_whole")
+
+    @classmethod
+    def _family(cls) -> Mapping[str, type[Saved]]:
+        """The classes that a common base reads, by name."""
+        return {}
+
+    def _params(self) -> dict[str, Any]:
+        """Parameters as they go into a file: without a device, and without a module of one's own."""
+        params: dict[str, Any] = self.get_params(deep=False)  # type: ignore[attr-defined]
+        if "device" in params:
+            params["device"] = "auto"
+        if self._module is not None and not isinstance(params[self._module], str):
+            params[self._module] = None
+        return params
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write arrays and plain JSON to one safetensors file, whole or not at all.
+
+        With them go the versions of the software and what is needed to refuse other data: of a series
+        number and names of the channels, and on which rows and when it was fitted and calibrated, of
+        images their shape. A module of your own is not stored, only its weights: `load` is given the
+        module again.
+
+        Raises
+        ------
+        NotFittedError
+            Before `fit`.
+        TypeError
+            If a parameter has no form in JSON.
+        ValueError
+            If what was learned is not finite everywhere; an infinity that a module of your own had
+            before is as it should be.
+        """
+        self._check_fitted()
+        about, arrays = self._whole()
+        kind, version = self._file
+        write(path, kind, about, arrays, version=version, infinite="state.")
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Self:
+        """Read a detector that `save` wrote; no code of the file is run.
+
+        The common base, as `Detector`, reads any of its family, another class only its own.
+
+        Raises
+        ------
+        CheckpointError
+            If the file is damaged, of another kind or of another format.
+        FileNotFoundError
+            If there is no such file.
+        """
+        return cls._load(path, {})
+
+    @classmethod
+    def _load(cls, path: str | os.PathLike[str], given: Mapping[str, Any]) -> Self:
+        """Read a detector; `given` parameters take the place of those in the file."""
+        kind, version = cls._file
+        about, arrays = read(path, kind, version=version, infinite="state.")
+        try:
+            found = cls._class_of(path, about["detector"])
+            detector: Self = found._from_whole(path, about, arrays, given)
+        except CheckpointError:
+            raise
+        except FAULTS as error:
+            raise CheckpointError(f"{path} does not describe a detector: {error}") from error
+        return detector
+
+    @classmethod
+    def _made(cls, path: object, params: Mapping[str, Any], given: Mapping[str, Any]) -> Self:
+        if (name := cls._module) is not None and (params[name] is None) != (name in given):
+            wants = "does not take" if name in given else "needs"
+            raise CheckpointError(f"{path} {wants} a module of your own as {name}")
+        return cls(**{**params, **given})
+
+    @classmethod
+    def _class_of(cls, path: object, name: object) -> Any:
+        """The class that a file names: this one, or any of its family if this is their base."""
+        family = cls._family()
+        of_base = [each for each in family.values() if issubclass(each, cls) and each is not cls]
+        if not of_base or cls in family.values():
+            if name != cls.__name__:
+                raise CheckpointError(f"{path} holds a {name}, not a {cls.__name__}")
+            return cls
+        found = next((each for each in of_base if each.__name__ == name), None)
+        if found is None:
+            raise CheckpointError(
+                f"{path} holds a {name}, which is none of the detectors here, {sorted(family)}"
+            )
+        return found
 
 
 def as_bits(scores: np.ndarray) -> np.ndarray:
