@@ -1,5 +1,7 @@
 # make book   the whole book: every notebook executed, strict HTML in _build/html, pages measured;
-#             a notebook that was executed before is kept where nothing that it reads has changed
+#             a notebook that was executed before is kept where nothing that it reads has changed;
+#             and, where there is chromium, the same as EPUB and PDF, which the first page links to
+# make epub   the pages of the last `make book` as EPUB; make pdf: that, and its pages as PDF
 # make test   lint, types, tests
 # make machines   notebooks and tests as on other processors: a table, chapter x machine
 # make mutants   do the tests notice small changes of the method and the metrics? writes book/results
@@ -18,14 +20,25 @@ JOBS ?= 2
 export OMP_NUM_THREADS ?= 1
 export MADCLUSTER_PROGRESS ?= 0
 
-.PHONY: book test machines mutants links lab benchmark runs clean distclean
+.PHONY: book epub pdf test machines mutants links lab benchmark runs clean distclean
 
 book: $(VENV)/.installed
 	rm -rf _build/html
 	$(BIN)/python book/execute.py _build/stage --jobs $(JOBS)
 	$(BIN)/jupyter-book build _build/stage --path-output . -W -n --keep-going -q
+	if command -v chromium; then $(MAKE) pdf; else echo "no EPUB and no PDF: install chromium"; fi
 	$(BIN)/python book/audit.py _build/html
 	@echo "open _build/html/index.html"
+
+epub:
+	rm -rf _build/epub
+	$(BIN)/jupyter-book build _build/stage --path-output . -W --keep-going -q \
+		--builder custom --custom-builder epub
+	mkdir -p _build/html && cp _build/epub/madcluster.epub _build/html/
+
+pdf: epub
+	$(BIN)/python book/pdf.py _build
+	cp _build/madcluster.pdf _build/html/
 
 test: $(VENV)/.installed
 	$(BIN)/ruff check .

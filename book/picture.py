@@ -1,4 +1,4 @@
-"""Draw the picture of the README and of the first page: python book/picture.py
+"""Draw the picture of the README and of the first page, and the cover: python book/picture.py
 
 What the book found, in little: scores on a plant, which is easy for a network, and every method of the
 committed runs on the collections of chapter 13. None is picked.
@@ -81,6 +81,26 @@ def collections(fig: SubFigure) -> None:
     )
 
 
+def cover() -> plt.Figure:
+    """Of the EPUB: the title, and sensors above the score that rises where they are wrong."""
+    series = synthetic(seed=0)
+    score = Mahalanobis().fit(series.train).decision_function(series.test)
+    rows = slice(1800, 4000)
+    fig = plt.figure(figsize=(6, 8), facecolor="white", layout="none")
+    fig.text(0.1, 0.88, "Deep one-class\nanomaly detection", fontsize=30, va="top", weight="bold")
+    fig.text(0.1, 0.71, "An executable book,\nand the package it stands on", fontsize=15, va="top")
+    fig.text(0.1, 0.07, "madcluster", fontsize=15)
+    lines = [(series.test[rows, channel], "0.45") for channel in SENSORS]
+    lines.append((score[rows], plots.MADCLUSTER))
+    for place, (values, color) in enumerate(lines):
+        ax = fig.add_axes((0.0, 0.48 - 0.1 * place, 1.0, 0.09))
+        ax.plot(values, color=color, lw=1)
+        plots.shade(ax, series.labels[rows])
+        ax.set(xlim=(0, len(values)))
+        ax.axis("off")
+    return fig
+
+
 def main() -> None:
     plots.use_style()
     fig = plt.figure(figsize=(6.5, 4.8))
@@ -91,6 +111,7 @@ def main() -> None:
     fig.savefig(folder / "first_page.png")
     # on a ground of its own, as the README is also read in the dark
     fig.savefig(folder / "overview.png", facecolor="white")
+    cover().savefig(folder.with_name("_epub") / "cover.png", dpi=200, bbox_inches=None)
 
 
 if __name__ == "__main__":
