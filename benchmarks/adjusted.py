@@ -18,7 +18,8 @@ The protocol, written before the runs, after a look at one draw of noise and one
   MSL, SMAP and PSM. For noise 1 % of the test rows.
 - Beside them: F1 without adjustment at the best threshold of its own, and VUS-PR.
 
-It can be stopped: what is done lies under _runs/adjusted. Needs $MADCLUSTER_DATA.
+It can be stopped: what is done lies under _runs/adjusted; `--only` takes some of the data sets. Needs
+$MADCLUSTER_DATA.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ from madcluster.metrics import (
 )
 from madcluster.progress import quiet
 from madcluster.study.benchmark import available, cpu_settings, series_of
-from madcluster.study.results import commit, once, provenance, write_result
+from madcluster.study.results import commit, once, provenance, renew_result
 
 RUNS = Path(__file__).parents[1] / "_runs" / "adjusted"
 DATASETS = ("MSL", "SMAP", "PSM_excerpt")
@@ -121,9 +122,10 @@ def _row(
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--jobs", type=int, default=2)
-    jobs = parser.parse_args().jobs
+    parser.add_argument("--only", nargs="*", choices=DATASETS, default=DATASETS)
+    arguments = parser.parse_args()
     tasks = []
-    for dataset in DATASETS:
+    for dataset in arguments.only:
         for kind, seeds in NOISE.items():
             for seed in range(seeds):
                 tasks.append((f"{dataset}_{kind}_{seed}", partial(noise, dataset, kind, seed)))
@@ -134,11 +136,13 @@ def main() -> None:
                 for seed in range(3):
                     key = f"{dataset}_{name}_{variant.replace(' ', '-')}_{seed}"
                     tasks.append((key, partial(fitted, dataset, name, variant, seed)))
-    found = Parallel(jobs)(delayed(once)(RUNS / f"{key}.json", make) for key, make in tasks)
+    found = Parallel(arguments.jobs)(
+        delayed(once)(RUNS / f"{key}.json", make) for key, make in tasks
+    )
     table = pd.DataFrame([row for part in found for row in part])
     columns = ["adjusted_best", "adjusted_ratio", "f1_best", "vus_pr"]
     print(table.groupby(["dataset", "method", "variant"], sort=False)[columns].mean().round(3))
-    write_result(table.assign(**provenance()), "adjusted")
+    renew_result(table.assign(**provenance()), "adjusted", by="dataset")
 
 
 if __name__ == "__main__":
