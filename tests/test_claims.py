@@ -46,6 +46,12 @@ def test_numbers_and_words_can_be_glued(value):
     glue(name=value)
 
 
+@pytest.mark.parametrize("words", ["*alone*", "`q`", "{term}`head`"])
+def test_words_with_markup_would_be_shown_as_they_are(words):
+    with pytest.raises(ValueError, match="verdict must be words without markup"):
+        glue(verdict=words)
+
+
 @pytest.mark.parametrize("value", [[1, 2], None, True, 1j, np.ones(2)])
 def test_other_things_cannot_be_glued(value):
     with pytest.raises(TypeError, match="share must be a number or a word"):

@@ -54,10 +54,13 @@ def glue(values: Mapping[str, float | str] | None = None, /, **named: float | st
     TypeError
         If a value is neither a word nor one number.
     ValueError
-        If a number is not finite: "nan" in a sentence helps nobody.
+        If a number is not finite: "nan" in a sentence helps nobody. If words have markup, for they are
+        shown letter by letter.
     """
     for name, value in {**(values or {}), **named}.items():
         if isinstance(value, str):
+            if set(value) & set("*`{}"):
+                raise ValueError(f"{name} must be words without markup, got {value!r}")
             _keep(name, repr(value))
             continue
         number = np.asarray(value)
