@@ -6,7 +6,8 @@ Everything Jupyter Book needs is copied to the stage, where each notebook lies e
 its output-free source. A notebook that was executed before is kept, as long as its source and all that
 it may read are what they were; `--all` executes it again. Every notebook is tried; those that fail are
 named at the end with the cell that did. Times and checked claims go into `book/execution_times.md` and
-`book/claims.md`, which `book/status.md` includes.
+`book/claims.md`, which `book/status.md` includes; the parameters of all notebooks into
+`book/parameter_tables.md`, which `book/parameters.md` includes.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from pathlib import Path
 
 import nbformat
 import torch
+from papermill import inspect_notebook
 from papermill.exceptions import PapermillExecutionError
 
 from madcluster.files import whole_file
@@ -290,6 +292,31 @@ def list_of_claims(executions: list[Execution]) -> str:
     return "\n".join(parts)
 
 
+def parameter_tables(sources: list[Path]) -> str:
+    """A table for every notebook that has parameters: name, type, default, and what its cell says.
+
+    Papermill reads the cell, as `papermill --help-notebook` does; a default is what the whole cell
+    makes of it, which may take two lines.
+    """
+    parts = []
+    for source in sources:
+        notebook = nbformat.read(source, as_version=4)
+        tagged = [c for c in notebook.cells if "parameters" in c.metadata.get("tags", [])]
+        if not tagged:
+            continue
+        values: dict[str, object] = {}
+        exec(tagged[0].source, values)
+        title = notebook.cells[0].source.splitlines()[0].lstrip("# ")
+        parts += [f"## {title}", "", f"[`book/{source.name}`]({source.name})", ""]
+        parts += ["| parameter | type | default | |", "| --- | --- | --- | --- |"]
+        for name, known in inspect_notebook(str(source)).items():
+            value, said = values[name], known["help"].replace("|", "\\|")
+            default = repr(value).replace("|", "\\|")
+            parts += [f"| `{name}` | {type(value).__name__} | `{default}` | {said} |"]
+        parts += [""]
+    return "\n".join(parts)
+
+
 def strict(fast: bool) -> None:
     """Claims are of the chapters as they are; a short form of one need not bear them out."""
     os.environ["MADCLUSTER_CLAIMS"] = "" if fast else "strict"
@@ -315,6 +342,7 @@ def main() -> None:
     executions = execute_all(stage, sources, parameters, jobs=arguments.jobs, again=arguments.all)
     (stage / "book" / "execution_times.md").write_text(report(executions, arguments.jobs))
     (stage / "book" / "claims.md").write_text(list_of_claims(executions))
+    (stage / "book" / "parameter_tables.md").write_text(parameter_tables(sources))
     failed = [done for done in executions if done.fault]
     for done in failed:
         print(f"\n{done.name}: {done.fault}", file=sys.stderr)

@@ -139,6 +139,30 @@ def test_claims_and_times_leave_the_page_as_they_should():
     assert "about 2 minutes" in records["time_to_run"]
 
 
+def test_every_parameter_is_in_a_table_with_what_it_is(tmp_path):
+    cell = nbformat.v4.new_code_cell(
+        'A = [1]  # of | one\nA += ["two"]\nB = "x|y"  # what', metadata={"tags": ["parameters"]}
+    )
+    title = nbformat.v4.new_markdown_cell("# A title\n\nMore.")
+    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    for name, second in {"a": cell, "b": nbformat.v4.new_code_cell("A = 1")}.items():
+        made = nbformat.v4.new_notebook(cells=[title, second], metadata=kernel)
+        nbformat.write(made, tmp_path / f"{name}.ipynb")
+    written = execute.parameter_tables([tmp_path / "a.ipynb", tmp_path / "b.ipynb"])
+    assert written.count("## A title") == 1
+    assert "| `A` | list | `[1, 'two']` | of \\| one |" in written
+    assert "| `B` | str | `'x\\|y'` | what |" in written
+
+
+def test_every_parameter_of_the_book_says_what_it_is():
+    sources = sorted((execute.ROOT / "book").glob("*.ipynb"))
+    rows = [
+        line for line in execute.parameter_tables(sources).splitlines() if line.startswith("| `")
+    ]
+    assert len(rows) > 60
+    assert [row for row in rows if row.endswith("|  |")] == []
+
+
 @pytest.mark.parametrize(
     ("seconds", "words"),
     [
