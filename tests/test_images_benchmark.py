@@ -8,9 +8,10 @@ import pytest
 from scipy import stats
 from scripts import script
 
+from madcluster.images import ImageMADCluster, aupro
 from madcluster.study.results import read_result
 
-images = script("images")
+images, embeddings = script("images"), script("images_embeddings")
 
 
 def test_methods_are_the_bars_and_networks_with_and_without_the_head():
@@ -82,3 +83,26 @@ def test_finished_rows_are_taken_back_as_they_were_measured(monkeypatch, tmp_pat
     one.write_text("[]")  # measured anew: that counts
     images.restore(whole)
     assert one.read_text() == "[]"
+
+
+def test_embeddings_are_judged_by_three_scores_after_three_trainings(monkeypatch):
+    made = embeddings.textures
+    monkeypatch.setattr(
+        embeddings,
+        "textures",
+        lambda name, **options: made(
+            name, **{**options, "n_train": 6, "n_good": 3, "per_kind": 1, "size": 32}
+        ),
+    )
+    short = {name: {**o, "epochs": 1} for name, o in embeddings.TRAININGS.items()}
+    monkeypatch.setattr(embeddings, "TRAININGS", short)
+    rows = pd.DataFrame(embeddings.run("brick", 0, "rd4ad"))
+    assert len(rows) == 9
+    assert (rows.loc[rows["training"] == "none", "variance_ratio"] == 1).all()
+    assert (rows.loc[rows["training"] != "none", "variance_ratio"] != 1).all()
+    assert (rows.groupby("training")["aupro"].nunique() == 3).all()
+    wanted = made("brick", n_train=6, n_good=3, per_kind=1, size=32, difficulty=0, seed=0)
+    alone = ImageMADCluster("rd4ad", head=False, epochs=1, device="cpu").fit(wanted.train)
+    maps = alone.maps(wanted.test)
+    own = rows[(rows["training"] == "alone") & (rows["score"] == "embedder")]
+    assert own["aupro"].item() == pytest.approx(aupro(wanted.masks, maps), abs=1e-4)
