@@ -156,6 +156,8 @@ def test_regions_touch_at_corners_and_not_across_images():
         (np.eye(3)[None], np.full((1, 3, 3), np.inf), "maps must be finite, image 0"),
         (np.eye(3), np.zeros((3, 3)), r"maps must be \(n h w\)"),
         (np.eye(3)[None], np.full((1, 3, 3), "a"), "maps must be numbers"),
+        (np.eye(3)[None], np.ma.masked_equal(np.eye(3)[None], 1), "maps must not be masked"),
+        (np.ma.masked_equal(np.eye(3)[None], 1), np.zeros((1, 3, 3)), "some are masked"),
     ],
 )
 def test_bad_masks_and_maps_are_refused(masks, maps, words):
@@ -170,6 +172,18 @@ def test_bad_labels_are_refused():
         evaluate([0, 1, 1], [1, 2, 3], masks, maps)
     with pytest.raises(ValueError, match="image 1 has the label 0"):
         evaluate([1, 0], [1, 2], masks, maps)
+    with pytest.raises(ValueError, match="labels must be 0 or 1"):
+        evaluate([0, 2], [1, 2], masks, maps)
+    with pytest.raises(ValueError, match="labels must be 0 or 1"):
+        evaluate([0, np.nan], [1, 2], masks, maps)
+    with pytest.raises(ValueError, match="labels must hold both classes, all are 1"):
+        evaluate([1, 1], [1, 2], masks, maps)
+    with pytest.raises(ValueError, match="image_scores holds nan in row 1"):
+        evaluate([0, 1], [1, np.nan], masks, maps)
+    with pytest.raises(ValueError, match="image_scores must be 2, one for each map, got 3"):
+        evaluate([0, 1], [1, 2, 3], masks, maps)
+    with pytest.raises(ValueError, match=r"image_scores must be \(n,\)"):
+        evaluate([0, 1], maps, masks, maps)
     with pytest.raises(ValueError, match=r"limit must lie in \(0, 1\]"):
         aupro(masks, maps, 0)
     with pytest.raises(ValueError, match=r"limit must lie in \(0, 1\]"):

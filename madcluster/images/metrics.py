@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import ndimage
 
-from madcluster.arguments import check_number
+from madcluster.arguments import check_number, check_scores
 from madcluster.metrics import roc_auc_score
 
 __all__ = ["aupro", "evaluate", "image_scores"]
@@ -36,7 +36,7 @@ def image_scores(maps: ArrayLike) -> np.ndarray:
     ValueError
         If they are not maps of finite numbers.
     """
-    scores: np.ndarray = _maps(maps).max((1, 2))
+    scores: np.ndarray = checked_maps(maps).max((1, 2))
     return scores
 
 
@@ -98,11 +98,17 @@ def evaluate(
         raise ValueError(
             f"labels must be one for each of {len(marked)} masks, got {of_images.shape}"
         )
+    if not ((of_images == 0) | (of_images == 1)).all():
+        raise ValueError("labels must be 0 or 1 everywhere")
+    if (of_images == 1).all() or not (of_images == 1).any():
+        raise ValueError(f"labels must hold both classes, all are {int(of_images[0])}")
+    if len(scores := check_scores("image_scores", image_scores)) != len(marked):
+        raise ValueError(f"image_scores must be {len(marked)}, one for each map, got {len(scores)}")
     wrong = (of_images == 0) & marked.any((1, 2))
     if wrong.any():
         image = int(np.argmax(wrong))
         raise ValueError(f"labels and masks contradict each other: image {image} has the label 0")
-    of_image = roc_auc_score(of_images, image_scores)
+    of_image = roc_auc_score(of_images == 1, scores)
     curve = _curve(marked, values)
     hits = curve.hits / curve.hits.sum()
     found = np.cumsum(curve.hits)
@@ -198,7 +204,9 @@ def _curve(masks: np.ndarray, maps: np.ndarray) -> _Curve:
 
 def _masks_and_maps(masks: ArrayLike, maps: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     """Masks as bool and maps as floating point, both (n h w)."""
-    values = _maps(maps)
+    values = checked_maps(maps)
+    if np.ma.is_masked(masks):
+        raise ValueError("masks must say 0 or 1 of every pixel, some are masked")
     marked = np.asarray(masks)
     if marked.shape != values.shape:
         raise ValueError(f"masks are {marked.shape}, maps {values.shape}")
@@ -212,8 +220,16 @@ def _masks_and_maps(masks: ArrayLike, maps: ArrayLike) -> tuple[np.ndarray, np.n
     return marked, values
 
 
-def _maps(maps: ArrayLike) -> np.ndarray:
-    """Maps (n h w) as they are in float32 or float64, else as float64."""
+def checked_maps(maps: ArrayLike) -> np.ndarray:
+    """Maps (n h w) as they are in float32 or float64, else as float64.
+
+    Raises
+    ------
+    ValueError
+        If they are not maps of finite numbers.
+    """
+    if np.ma.is_masked(maps):
+        raise ValueError("maps must not be masked: what lies behind the mask is no score")
     values = np.asarray(maps)
     if values.dtype.kind not in "fiub":
         raise ValueError(f"maps must be numbers, got {values.dtype}")

@@ -12,6 +12,7 @@ from PIL import Image
 
 from madcluster.arguments import check_number
 from madcluster.files import whole_file
+from madcluster.images.metrics import checked_maps
 
 __all__ = ["write_maps"]
 
@@ -55,9 +56,7 @@ def write_maps(
         print(dict(zip(images_in("new"), detector.decision_function(new) > detector.threshold_)))
         write_maps(detector.maps(new), images_in("new"), "maps", threshold=detector.threshold_)
     """
-    values = np.asarray(maps, dtype=np.float64)
-    if values.ndim != 3 or not values.size or not np.isfinite(values).all():
-        raise ValueError(f"maps must be finite, (m h w) and not empty, got shape {values.shape}")
+    values = checked_maps(maps).astype(np.float64)
     if len(paths) != len(values):
         raise ValueError(f"paths must name {len(values)} images, got {len(paths)}")
     threshold = check_number("threshold", threshold, -np.inf)
@@ -67,7 +66,7 @@ def write_maps(
         raise ValueError(f"paths name two images for {twice[0]}")
     lowest = values.min()
     reach = threshold - lowest if threshold > lowest else 1.0
-    shades = (127.5 * (values - lowest) / reach).round().clip(0, 255).astype(np.uint8)
+    shades = (127.5 * ((values - lowest) / reach)).round().clip(0, 255).astype(np.uint8)
     written = []
     Path(folder).mkdir(parents=True, exist_ok=True)
     for name, picture in zip(names, shades, strict=True):
