@@ -85,11 +85,33 @@ def test_a_set_is_checked_and_found_by_kind():
         ),
         ({"masks": np.zeros((2, 8, 8), bool)}, "test image 1 .* contradict"),
         ({"name": "a\nb"}, "name must be one line"),
+        ({"kinds": ("good", 1)}, "made: a kind must be one line of text, got 1"),
+        ({"test": np.ma.masked_less(np.zeros((2, 3, 8, 8)), 1)}, "made: test must not be masked"),
+        ({"test": [np.zeros((3, 8, 8)), np.zeros((3, 4, 4))]}, "test must be images of one shape"),
     ],
 )
 def test_a_set_that_contradicts_itself_is_refused(changes, words):
     with pytest.raises(ValueError, match=words):
         good_set(**changes)
+
+
+def test_a_set_is_equal_to_itself_alone():
+    found = good_set(kinds=np.array(["good", "spot"]))
+    assert found != good_set()
+    assert found in {found}
+    assert [type(kind) for kind in found.kinds] == [str, str]
+
+
+def test_what_is_no_image_is_passed_by(tree):
+    """A hidden folder of an editor, and a folder with the name of an image."""
+    (tree / "bottle" / "test" / ".ipynb_checkpoints").mkdir()
+    (tree / "bottle" / "train" / "good" / "old.png").mkdir()
+    before = len(images.images_in(tree / "bottle" / "train" / "good"))
+    assert len(images.read_mvtec(tree, "bottle", size=8).train) == before
+    with pytest.raises(ValueError, match="class_name must be one line of text, got None"):
+        images.read_mvtec(tree, None)
+    with pytest.raises(ValueError, match="size must be at most 16384"):
+        images.read_mvtec(tree, "bottle", size=10**9)
 
 
 def test_the_layout_of_mvtec(tree):

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
-from madcluster.arguments import check_whole
+from madcluster.arguments import check_line, check_whole
 from madcluster.data import MissingDataError
 from madcluster.data.fetch import BY_HAND
 from madcluster.images.sets import GOOD, ImageSet
@@ -23,6 +23,7 @@ from madcluster.images.sets import GOOD, ImageSet
 __all__ = ["ImageFileError", "images_in", "read_image", "read_images", "read_mvtec", "read_visa"]
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
+MOST = 2**14  # pixels of a side that an image is brought to
 SIZE = 256  # pixels of a side; what most papers on MVTec AD resize to
 
 
@@ -44,7 +45,7 @@ def images_in(folder: str | os.PathLike[str]) -> list[Path]:
     found = sorted(
         path
         for path in folder.iterdir()
-        if path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
+        if path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
     )
     if not found:
         raise MissingDataError(f"there is no image ({' '.join(SUFFIXES)}) in {folder}")
@@ -70,7 +71,7 @@ def read_image(path: str | os.PathLike[str], size: int | None = SIZE) -> np.ndar
         If there is no such file.
     """
     if size is not None:
-        check_whole("size", size)
+        check_whole("size", size, 1, MOST)
     return _resized(_opened(path), path, size)
 
 
@@ -166,7 +167,7 @@ def _set(
     size: int | None,
 ) -> ImageSet:
     if size is not None:
-        check_whole("size", size)
+        check_whole("size", size, 1, MOST)
     images: list[np.ndarray] = []
     masks: list[np.ndarray] = []
     for path, _, mask in test:
@@ -186,6 +187,7 @@ def _set(
 
 def _check_class(root: Path, class_name: str, known: Sequence[str], where: str) -> None:
     """Raise a MissingDataError unless a class is among those that are there."""
+    check_line("class_name", class_name)
     if class_name in known:
         return
     if not known:
@@ -225,7 +227,8 @@ def read_mvtec(
     if not (folder / "test").is_dir():
         raise MissingDataError(f"class {class_name!r} of MVTec AD has no folder {folder / 'test'}")
     test: list[tuple[Path, str, Path | None]] = []
-    for kind in sorted(path.name for path in (folder / "test").iterdir() if path.is_dir()):
+    kinds = (path.name for path in (folder / "test").iterdir() if path.is_dir())
+    for kind in sorted(name for name in kinds if not name.startswith(".")):
         for image in images_in(folder / "test" / kind):
             mask = None
             if kind != GOOD:

@@ -31,22 +31,28 @@ def checked_images(images: object, name: str, *, channels: int | None = None) ->
         If they are of another shape or type, there are none, or one has a value outside of [0, 1];
         it says which.
     """
-    values = np.asarray(images)
+    try:
+        values = np.asarray(images)
+    except ValueError as error:  # a list of images of several sizes
+        raise ValueError(f"{name} must be images of one shape, (n c h w): {error}") from error
+    if np.ma.is_masked(images):
+        raise ValueError(f"{name} must not be masked: what lies behind the mask is no image")
     if values.ndim != 4 or 0 in values.shape:
         raise ValueError(f"{name} must be images (n c h w) and not empty, got shape {values.shape}")
     if channels is not None and values.shape[1] != channels:
         raise ValueError(f"{name} must have {channels} channels, got {values.shape[1]}")
     if values.dtype == np.uint8:
-        return values.astype(np.float32) / np.float32(255)
+        return np.ascontiguousarray(values, dtype=np.float32) / np.float32(255)
     if values.dtype.kind != "f":
         raise ValueError(f"{name} must be floating point or uint8, got {values.dtype}")
     for i, image in enumerate(values):  # one at a time: no mask as large as all of them
         if not (image.min() >= 0 and image.max() <= 1):  # NaN is in none
             raise ValueError(f"{name} must lie between 0 and 1, image {i} does not")
-    return values.astype(np.float32, copy=False)
+    # in one order: sums over another one are rounded otherwise
+    return np.ascontiguousarray(values, dtype=np.float32)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # as a set of arrays, it is equal to itself alone
 class ImageSet:
     """Normal images to learn from, and images to judge by; one set for each kind of thing.
 
@@ -83,7 +89,9 @@ class ImageSet:
         for split in ("train", "test"):
             images = checked_images(getattr(self, split), f"{self.name}: {split}")
             object.__setattr__(self, split, images)
-        object.__setattr__(self, "kinds", tuple(self.kinds))
+        for kind in self.kinds:
+            check_line(f"{self.name}: a kind", kind)
+        object.__setattr__(self, "kinds", tuple(map(str, self.kinds)))  # also from NumPy
         if self.train.shape[1:] != self.test.shape[1:]:
             raise ValueError(
                 f"{self.name}: images of train are {self.train.shape[1:]}, of test "
