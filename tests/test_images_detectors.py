@@ -121,6 +121,17 @@ def test_the_training_loop_refuses_what_is_neither(x, held_out, words):
         fit(model, x.astype(np.float32), Config(window=10, device="cpu"), held_out=held_out)
 
 
+class Broken(nn.Module):
+    """Maps of one number, or of integers."""
+
+    def __init__(self, value):
+        super().__init__()
+        self.value = value
+
+    def forward(self, x):
+        return x.long() if self.value is None else torch.full_like(x, self.value)
+
+
 class Peak(ImageDetector):
     """The brightness of squares of four pixels; nothing is learned."""
 
@@ -187,6 +198,9 @@ def test_a_fit_that_fails_leaves_the_detector_as_it_was():
         (lambda: ImageMADCluster(convolution(), score="best"), "score must be one of"),
         (lambda: ImageMADCluster(convolution(), epochs=0), "epochs must be a positive integer"),
         (lambda: ImageMADCluster(nn.Flatten()), r"network must return a map of embeddings"),
+        (lambda: PaDiM(features=nn.Flatten()), r"features must be maps \(b d h w\)"),
+        (lambda: PatchCore(features=Broken(torch.nan)), "features must be finite"),
+        (lambda: PatchCore(features=Broken(None)), "features must be floating point"),
         (lambda: ImageMADCluster(convolution(stride=5)), "does not divide"),
         (lambda: ImageMADCluster(FeatureMaps(convolution(), 6, 5)), "must be multiples of 5"),
     ],
@@ -199,6 +213,31 @@ def test_arguments_are_refused_before_the_training(make, words):
 def test_images_of_one_are_refused():
     with pytest.raises(ValueError, match="X must hold two images or more"):
         Peak().fit(np.zeros((1, 1, 8, 8), np.float32))
+
+
+@pytest.mark.parametrize(
+    "view",
+    [
+        lambda x: x[:, :, ::-1],
+        lambda x: x[::2],
+        lambda x: np.broadcast_to(x[:1], x.shape),
+        lambda x: x.astype(">f4"),
+        lambda x: x.transpose(0, 1, 3, 2),
+        list,
+    ],
+    ids=["turned", "every other", "read-only", "of other bytes", "transposed", "list"],
+)
+@pytest.mark.filterwarnings("error")
+def test_arrays_in_any_order_score_as_plain_ones(noise, view):
+    x = view(noise)
+    plain = np.array(x, dtype=np.float32, order="C")
+    for make in (lambda: Peak(), lambda: PatchCore(features=Pixels()), flow):
+        given, expected = make().fit(x).maps(x), make().fit(plain).maps(plain)
+        np.testing.assert_array_equal(given, expected)
+
+
+def flow():
+    return ImageMADCluster("pyramidflow", **SMALL)
 
 
 class Pixels(nn.Module):
@@ -287,6 +326,9 @@ def test_a_coreset_is_the_farthest_point_again_and_again():
     assert coreset(wide, 12, seed=3).tolist() == coreset(wide, 12, seed=3).tolist()
     with pytest.raises(ValueError, match="n must not exceed the 60 rows"):
         coreset(rows, 61)
+    assert sorted(coreset(torch.zeros(5, 2), 5).tolist()) == list(range(5))
+    with pytest.raises(ValueError, match="rows must be finite"):
+        coreset(rows * torch.nan, 3)
 
 
 def test_features_are_frozen_and_repeat():
@@ -375,3 +417,27 @@ def test_a_network_with_a_loss_of_its_own_does_without(brick):
 
     detector = ImageMADCluster(Own(convolution(), 6, 4), head=False, **SMALL).fit(brick.train)
     assert detector.maps(brick.test).shape == brick.masks.shape
+
+
+@pytest.mark.parametrize("kind", [torch.float64, torch.bfloat16])
+def test_a_module_of_other_numbers_is_given_such_images(noise, kind):
+    torch.manual_seed(0)
+    module = convolution().to(kind)
+    for detector in (
+        PatchCore(features=module, device="cpu"),
+        PaDiM(features=module, device="cpu"),
+        ImageMADCluster(module, **SMALL),
+    ):
+        maps = detector.fit(noise).maps(noise)
+        assert maps.dtype == np.float32
+        assert np.isfinite(maps).all()
+        assert maps.std() > 0
+
+
+def test_what_is_changed_after_a_fit_counts_from_the_next(noise):
+    detector = PaDiM(features=Pixels(), device="cpu").fit(noise)
+    before = detector.maps(noise)
+    detector.set_params(device="cuda:3", n_features=1, shared=True)
+    np.testing.assert_array_equal(detector.maps(noise), before)
+    detector.set_params(device="cpu").fit(noise)
+    assert len(detector.chosen_) == 1

@@ -97,6 +97,13 @@ def test_sides_that_do_not_fit_are_refused_before_the_training(name):
         ImageMADCluster(name, device="cpu").fit(np.zeros((4, 1, 36, 42), np.float32))
 
 
+def test_one_position_has_no_variance_to_train_on():
+    x = np.random.default_rng(0).random((6, 1, 16, 16), np.float32)
+    with pytest.raises(ValueError, match="two positions of 16 x 16 pixels or more in a batch"):
+        ImageMADCluster("rd4ad", batch_size=1, epochs=1, device="cpu").fit(x)
+    assert ImageMADCluster("rd4ad", batch_size=2, epochs=1, device="cpu").fit(x[1:]).threshold_ > 0
+
+
 # --- PyramidFlow
 
 

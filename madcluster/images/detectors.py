@@ -481,7 +481,7 @@ class FeatureDetector(ImageDetector):
             raise ValueError(f"features must be floating point, got {maps.dtype}")
         if not maps.isfinite().all():
             raise ValueError("features must be finite, those of X are not")
-        return maps
+        return maps.to(torch.promote_types(maps.dtype, torch.float32))  # what distances are made of
 
     def _scaled(self, x: Tensor) -> Tensor:
         """(b c h w) → (b d h' w')."""
@@ -692,7 +692,7 @@ class PatchCore(FeatureDetector):
 
 
 def coreset(rows: Tensor, n: int, *, seed: int = 0, d: int = 32) -> Tensor:
-    """Indices (n,) of rows (r d) such that no other row lies far from all of them.
+    """Indices (n,) of rows (r d), no two the same, such that no other row lies far from all of them.
 
     Greedy k-center: the next one is that which lies farthest from those that were chosen (Gonzalez,
     1985). The farthest row is at most twice as far off as it could be, up to the distortion of a
@@ -701,11 +701,13 @@ def coreset(rows: Tensor, n: int, *, seed: int = 0, d: int = 32) -> Tensor:
     Raises
     ------
     ValueError
-        If there are fewer than n rows.
+        If there are fewer than n rows, or they are not finite.
     """
     check_whole("n", n)
     if n > len(rows):
         raise ValueError(f"n must not exceed the {len(rows)} rows, got {n}")
+    if not rows.isfinite().all():
+        raise ValueError("rows must be finite")
     generator = torch.Generator().manual_seed(check_seed(seed))
     points = rows
     if d < rows.shape[1]:
@@ -713,10 +715,12 @@ def coreset(rows: Tensor, n: int, *, seed: int = 0, d: int = 32) -> Tensor:
         points = rows @ directions.to(rows)
     first = int(torch.randint(len(rows), (), generator=generator))
     chosen, distance = [first], (points - points[first]).square().sum(1)
+    distance[first] = -1  # not again, also where all that are left lie on one that was chosen
     for _ in range(n - 1):
         farthest = int(distance.argmax())
         chosen.append(farthest)
         distance = torch.minimum(distance, (points - points[farthest]).square().sum(1))
+        distance[farthest] = -1
     return torch.tensor(chosen, device=rows.device)
 
 
@@ -726,4 +730,5 @@ def _prefixed(weights: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 def _batches(x: np.ndarray, like: Tensor) -> Iterator[Tensor]:
     for start in range(0, len(x), BATCH):
-        yield torch.as_tensor(x[start : start + BATCH], dtype=like.dtype, device=like.device)
+        part = np.array(x[start : start + BATCH])  # torch warns of what is read-only
+        yield torch.as_tensor(part, dtype=like.dtype, device=like.device)

@@ -77,6 +77,12 @@ class RD4AD(ImageEmbedder):
 
     def forward(self, x: Tensor) -> Embedding:
         levels = self.teacher.levels(x)
+        coarse = levels[-1]
+        if self.training and coarse[:, 0].numel() < 2:  # which have no variance to normalize by
+            raise ValueError(
+                f"RD4AD is trained on two positions of 16 x 16 pixels or more in a batch, got "
+                f"{tuple(x.shape)}: choose another batch_size or larger images"
+            )
         h, student = self.rebuilt(levels)
         fine, middle, coarse = (
             1 - cosine_similarity(t, s, dim=1, eps=1e-8)[:, None]
