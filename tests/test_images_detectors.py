@@ -198,6 +198,12 @@ def test_a_fit_that_fails_leaves_the_detector_as_it_was():
         (lambda: ImageMADCluster(convolution(), score="best"), "score must be one of"),
         (lambda: ImageMADCluster(convolution(), epochs=0), "epochs must be a positive integer"),
         (lambda: ImageMADCluster(nn.Flatten()), r"network must return a map of embeddings"),
+        (lambda: PaDiM(features=Pixels(), shared="no"), "shared must be True or False"),
+        (lambda: PaDiM(features=nn.Conv2d(3, 4, 4, 4)), "features does not take images"),
+        (
+            lambda: ImageMADCluster(nn.Conv2d(3, 4, 4, 4)),
+            r"network does not take images \(2, 1, 16",
+        ),
         (lambda: PaDiM(features=nn.Flatten()), r"features must be maps \(b d h w\)"),
         (lambda: PatchCore(features=Broken(torch.nan)), "features must be finite"),
         (lambda: PatchCore(features=Broken(None)), "features must be floating point"),
@@ -329,6 +335,11 @@ def test_a_coreset_is_the_farthest_point_again_and_again():
     assert sorted(coreset(torch.zeros(5, 2), 5).tolist()) == list(range(5))
     with pytest.raises(ValueError, match="rows must be finite"):
         coreset(rows * torch.nan, 3)
+    for odd in (rows.numpy(), rows[0], rows.long()):
+        with pytest.raises(ValueError, match="rows must be a floating point tensor"):
+            coreset(odd, 1)
+    with pytest.raises(ValueError, match="d must be a positive integer"):
+        coreset(rows, 3, d=0)
 
 
 def test_features_are_frozen_and_repeat():

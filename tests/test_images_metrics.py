@@ -188,3 +188,9 @@ def test_bad_labels_are_refused():
         aupro(masks, maps, 0)
     with pytest.raises(ValueError, match=r"limit must lie in \(0, 1\]"):
         evaluate([0, 1], [1, 2], masks, maps, limit=2)
+    with pytest.raises(ValueError, match="labels must be an array"):
+        evaluate([0, [1]], [1, 2], masks, maps)
+    with pytest.raises(ValueError, match="masks must be an array"):
+        evaluate([0, 1], [1, 2], [[[0]], [[0, 1]]], maps)
+    with pytest.raises(ValueError, match="maps must be an array"):
+        evaluate([0, 1], [1, 2], masks, torch.zeros(masks.shape, requires_grad=True))

@@ -233,7 +233,7 @@ def test_h_is_of_the_good_image_and_features_are_scaled():
     torch.testing.assert_close(model.train()(X).h, model.eval()(X).h)
 
 
-@pytest.mark.parametrize("kinds", ["spot", [], ["hole"]])
+@pytest.mark.parametrize("kinds", ["spot", [], ["hole"], None, {"spot", "scratch"}])
 def test_kinds_that_cannot_be_planted_are_refused(kinds):
     with pytest.raises(ValueError, match="kinds must be"):
         PlantedRealNet(kinds=kinds)

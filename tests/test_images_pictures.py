@@ -31,6 +31,8 @@ def test_a_threshold_below_all_scores_leaves_them_apart(tmp_path):
         (np.zeros((2, 2)), ["a"], 1, r"maps must be \(n h w\)"),
         (np.full((1, 2, 2), np.nan), ["a"], 1, "maps must be finite"),
         (np.full((1, 2, 2), 1j), ["a"], 1, "maps must be numbers"),
+        (np.zeros((1, 2, 2)), "a", 1, "paths must be a list of images, got 'a'"),
+        (np.zeros((1, 2, 2)), [""], 1, "paths must name images, got ''"),
         (np.full((1, 2, 2), "a"), ["a"], 1, "maps must be numbers"),
         (np.zeros((1, 2, 2)), ["a", "b"], 1, "paths must name 1 images, got 2"),
         (np.zeros((2, 2, 2)), ["x/a.png", "y/a.jpg"], 1, "two images for a_map.png"),

@@ -65,6 +65,8 @@ def test_a_set_is_checked_and_found_by_kind():
         ValueError, match=r"made has defects of the kinds \['spot'\], got \['hole'\]"
     ):
         found.of_kind("hole")
+    with pytest.raises(ValueError, match=r"got \[\['spot'\]\]"):
+        found.of_kind(["spot"])
 
 
 @pytest.mark.parametrize(
@@ -108,6 +110,11 @@ def test_what_is_no_image_is_passed_by(tree):
     (tree / "bottle" / "train" / "good" / "old.png").mkdir()
     before = len(images.images_in(tree / "bottle" / "train" / "good"))
     assert len(images.read_mvtec(tree, "bottle", size=8).train) == before
+    lost = tree / "bottle" / "train" / "good" / "lost.png"
+    lost.symlink_to("nowhere.png")  # an image that should be there
+    with pytest.raises(FileNotFoundError, match="lost"):
+        images.read_images(lost.parent)
+    lost.unlink()
     with pytest.raises(ValueError, match="class_name must be one line of text, got None"):
         images.read_mvtec(tree, None)
     with pytest.raises(ValueError, match="size must be at most 16384"):
@@ -389,12 +396,17 @@ def test_no_test_image_of_a_texture_shows_what_was_learned():
     [
         ({"name": "wood"}, "name must be one of"),
         ({"size": 193}, "size must be at most 192"),
+        ({"name": ["brick"]}, "name must be one of"),
         ({"kinds": "spot"}, "kinds must be a list"),
+        ({"kinds": {"spot", "scratch"}}, "kinds must be a list"),
         ({"kinds": ["hole"]}, "kinds must be one of"),
         ({"light": 1.0}, "light must lie in"),
         ({"n_train": 0}, "n_train must be a positive integer"),
     ],
 )
 def test_what_a_texture_cannot_be_is_refused(arguments, words):
+    if "name" in arguments:
+        with pytest.raises(ValueError, match=words):
+            images.texture(arguments["name"])
     with pytest.raises(ValueError, match=words):
         textures(**arguments)

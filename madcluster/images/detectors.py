@@ -23,7 +23,13 @@ from madcluster.arguments import (
 )
 from madcluster.detectors.gaussian import whitening
 from madcluster.heads import SCORES, Head, Score, WithHead
-from madcluster.images.embedders import ImageEmbedder, as_image_embedder, grid_of, positions
+from madcluster.images.embedders import (
+    ImageEmbedder,
+    as_image_embedder,
+    called,
+    grid_of,
+    positions,
+)
 from madcluster.images.features import Features, Weights
 from madcluster.images.metrics import image_scores
 from madcluster.images.pyramidflow import PyramidFlow
@@ -473,7 +479,7 @@ class FeatureDetector(ImageDetector):
 
     def _maps(self, x: Tensor) -> Tensor:
         """(b c h w) → (b d h' w')."""
-        maps = self.network_(x)
+        maps = called("features", self.network_, x)
         got = tuple(maps.shape) if isinstance(maps, Tensor) else type(maps).__name__
         if not isinstance(maps, Tensor) or maps.ndim != 4 or len(maps) != len(x):
             raise ValueError(f"features must be maps (b d h w): for {tuple(x.shape)} got {got}")
@@ -597,6 +603,7 @@ class PaDiM(FeatureDetector):
     def check(self) -> None:
         super().check()
         check_whole("n_features", self.n_features)
+        check_flag("shared", self.shared)
 
     def _learn(self, maps: Tensor) -> None:
         rng = np.random.default_rng(self.seed)
@@ -648,7 +655,8 @@ class PatchCore(FeatureDetector):
     Parameters
     ----------
     coreset : float
-        Share of the features of the train images that is kept, in (0, 1].
+        Share of the features of the train images that is kept, in (0, 1]. To choose them takes a time
+        that grows with the share and with the square of the number of train images.
     features, seed, validation, contamination, device
         See `FeatureDetector`.
     """
@@ -701,9 +709,12 @@ def coreset(rows: Tensor, n: int, *, seed: int = 0, d: int = 32) -> Tensor:
     Raises
     ------
     ValueError
-        If there are fewer than n rows, or they are not finite.
+        If rows are no such tensor of finite numbers, or fewer than n.
     """
     check_whole("n", n)
+    check_whole("d", d)
+    if not isinstance(rows, Tensor) or rows.ndim != 2 or not rows.is_floating_point():
+        raise ValueError("rows must be a floating point tensor (r d)")
     if n > len(rows):
         raise ValueError(f"n must not exceed the {len(rows)} rows, got {n}")
     if not rows.isfinite().all():

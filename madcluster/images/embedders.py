@@ -11,6 +11,8 @@ series, and leaves open what a step is. Two readings:
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from einops import rearrange
 from torch import Tensor, nn
@@ -103,7 +105,8 @@ def as_image_embedder(module: nn.Module, *, shape: tuple[int, int, int]) -> Imag
     was_training = module.training
     module.eval()
     with torch.no_grad():
-        maps = module(torch.zeros(2, *shape, dtype=like.dtype, device=like.device))
+        zeros = torch.zeros(2, *shape, dtype=like.dtype, device=like.device)
+        maps = called("network", module, zeros)
     module.train(was_training)
     got = tuple(maps.shape) if isinstance(maps, Tensor) else type(maps).__name__
     if not isinstance(maps, Tensor) or maps.ndim != 4 or len(maps) != 2:
@@ -119,6 +122,22 @@ def as_image_embedder(module: nn.Module, *, shape: tuple[int, int, int]) -> Imag
             f"every position must stand for a square of pixels: {got} does not divide {shape}"
         )
     return FeatureMaps(module, maps.shape[1], stride)
+
+
+def called(name: str, module: nn.Module, x: Tensor) -> Any:
+    """What a module makes of images (b c h w).
+
+    Raises
+    ------
+    ValueError
+        If it does not take them, as those with another number of channels.
+    """
+    try:
+        return module(x)
+    except torch.OutOfMemoryError:
+        raise
+    except RuntimeError as error:
+        raise ValueError(f"{name} does not take images {tuple(x.shape)}: {error}") from error
 
 
 def grid_of(model: Embedder, x: Tensor) -> tuple[int, int]:

@@ -93,7 +93,7 @@ def evaluate(
     """
     limit = check_number("limit", limit, 0, 1, ends="(]")
     marked, values = _masks_and_maps(masks, maps)
-    of_images = np.asarray(labels)
+    of_images = _array("labels", labels)
     if of_images.shape != (len(marked),):
         raise ValueError(
             f"labels must be one for each of {len(marked)} masks, got {of_images.shape}"
@@ -207,7 +207,7 @@ def _masks_and_maps(masks: ArrayLike, maps: ArrayLike) -> tuple[np.ndarray, np.n
     values = checked_maps(maps)
     if np.ma.is_masked(masks):
         raise ValueError("masks must say 0 or 1 of every pixel, some are masked")
-    marked = np.asarray(masks)
+    marked = _array("masks", masks)
     if marked.shape != values.shape:
         raise ValueError(f"masks are {marked.shape}, maps {values.shape}")
     if marked.dtype != bool:
@@ -230,7 +230,7 @@ def checked_maps(maps: ArrayLike) -> np.ndarray:
     """
     if np.ma.is_masked(maps):
         raise ValueError("maps must not be masked: what lies behind the mask is no score")
-    values = np.asarray(maps)
+    values = _array("maps", maps)
     if values.dtype.kind not in "fiub":
         raise ValueError(f"maps must be numbers, got {values.dtype}")
     if values.dtype not in (np.float32, np.float64):
@@ -241,3 +241,13 @@ def checked_maps(maps: ArrayLike) -> np.ndarray:
         if not np.isfinite(image).all():
             raise ValueError(f"maps must be finite, image {i} is not")
     return values
+
+
+def _array(name: str, values: ArrayLike) -> np.ndarray:
+    try:
+        return np.asarray(values)
+    except (
+        RuntimeError,
+        ValueError,
+    ) as error:  # lists of several lengths, a tensor with a gradient
+        raise ValueError(f"{name} must be an array: {error}") from error

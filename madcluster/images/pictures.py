@@ -57,10 +57,15 @@ def write_maps(
         write_maps(detector.maps(new), images_in("new"), "maps", threshold=detector.threshold_)
     """
     values = checked_maps(maps).astype(np.float64)
+    if isinstance(paths, str | bytes | os.PathLike):
+        raise ValueError(f"paths must be a list of images, got {paths!r}")
+    paths = list(paths)
     if len(paths) != len(values):
         raise ValueError(f"paths must name {len(values)} images, got {len(paths)}")
     threshold = check_number("threshold", threshold, -np.inf)
     names = [f"{Path(path).stem}_map.png" for path in paths]
+    if "_map.png" in names:
+        raise ValueError(f"paths must name images, got {paths[names.index('_map.png')]!r}")
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise ValueError(f"paths name two images for {twice[0]}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Sequence, Set
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -29,7 +29,6 @@ LEAST = 16  # pixels of a side: in less no defect finds its place
 SPLIT = 320  # columns of a texture that train images are cut from; test images from the others
 
 
-@cache
 def texture(name: str) -> np.ndarray:
     """A photograph of a surface, (512 512) float32 between 0 and 1; do not write into it.
 
@@ -43,7 +42,12 @@ def texture(name: str) -> np.ndarray:
     ModuleNotFoundError
         If scikit-image is not installed.
     """
-    check_one_of("name", name, TEXTURES)
+    check_one_of("name", name, TEXTURES)  # before the cache, which takes only what can be hashed
+    return _photograph(name)
+
+
+@cache
+def _photograph(name: str) -> np.ndarray:
     # the file alone: in a notebook skimage.data warns of a missing progress widget
     package = find_spec("skimage")
     if package is None or package.origin is None:
@@ -201,10 +205,7 @@ def textures(
     check_whole("size", size, LEAST, 512 - SPLIT)
     check_number("light", light, 0, 1, ends="[)")
     _check_difficulty(difficulty)
-    if isinstance(kinds, str) or not isinstance(kinds, Collection) or not len(kinds):
-        raise ValueError(f"kinds must be a list of some of {KINDS}, got {kinds!r}")
-    for kind in kinds:
-        check_one_of("kinds", kind, KINDS)
+    kinds = checked_kinds(kinds)
     rng = np.random.default_rng(check_seed(seed))
 
     def piece(of: str, left: int, right: int) -> np.ndarray:
@@ -228,6 +229,21 @@ def textures(
     labels = np.array([kind != GOOD for kind in of_kinds])
     named = f"{name}/{seed}"
     return ImageSet(named, train, np.stack(test), labels, tuple(of_kinds), np.stack(masks))
+
+
+def checked_kinds(kinds: object) -> tuple[str, ...]:
+    """Some of `KINDS`, one or more, in an order: that of a set is another in every process.
+
+    Raises
+    ------
+    ValueError
+        If they are anything else.
+    """
+    if isinstance(kinds, str | Set) or not isinstance(kinds, Collection) or not len(kinds):
+        raise ValueError(f"kinds must be a list of some of {KINDS}, got {kinds!r}")
+    for kind in kinds:
+        check_one_of("kinds", kind, KINDS)
+    return tuple(map(str, kinds))
 
 
 def _check_difficulty(difficulty: float) -> None:

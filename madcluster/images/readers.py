@@ -45,7 +45,7 @@ def images_in(folder: str | os.PathLike[str]) -> list[Path]:
     found = sorted(
         path
         for path in folder.iterdir()
-        if path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
+        if path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and not path.is_dir()
     )
     if not found:
         raise MissingDataError(f"there is no image ({' '.join(SUFFIXES)}) in {folder}")

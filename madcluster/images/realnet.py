@@ -14,10 +14,10 @@ from torch.nn.functional import (
     mse_loss,
 )
 
-from madcluster.arguments import check_one_of, check_whole
+from madcluster.arguments import check_whole
 from madcluster.images.embedders import ImageEmbedder, positions
 from madcluster.images.features import Features, Weights
-from madcluster.images.planted import KINDS, planted
+from madcluster.images.planted import checked_kinds, planted
 from madcluster.models.base import Embedding
 
 __all__ = ["PlantedRealNet"]
@@ -66,11 +66,7 @@ class PlantedRealNet(ImageEmbedder):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        if isinstance(kinds, str) or not len(kinds):
-            raise ValueError(f"kinds must be a list of some of {KINDS}, got {kinds!r}")
-        for kind in kinds:
-            check_one_of("kinds", kind, KINDS)
-        self.kinds, self.d = tuple(kinds), check_whole("d", d)
+        self.kinds, self.d = checked_kinds(kinds), check_whole("d", d)
         self.features = Features(weights, seed=seed)
         n = self.features.d
         self.down = nn.Sequential(

@@ -126,7 +126,7 @@ class ImageSet:
             If a kind is not there; it says which are.
         """
         known = sorted(set(self.kinds) - {GOOD})
-        unknown = sorted(set(kinds) - set(known))
+        unknown = [kind for kind in kinds if kind not in known]
         if unknown or not kinds:
             raise ValueError(f"{self.name} has defects of the kinds {known}, got {unknown}")
         kept = np.array([kind in (GOOD, *kinds) for kind in self.kinds])
