@@ -18,16 +18,16 @@ The protocol, written before the runs, after a look at one draw of noise and one
   MSL, SMAP and PSM. For noise 1 % of the test rows.
 - Beside them: F1 without adjustment at the best threshold of its own, and VUS-PR.
 
-It can be stopped: what is done lies under _runs/adjusted; `--only` takes some of the data sets. Needs
-$MADCLUSTER_DATA.
+It can be stopped: what is done lies under _runs/adjusted; `--only` takes some of the data sets, and
+`--write` writes the methods that are whole. Needs $MADCLUSTER_DATA.
 """
 
 from __future__ import annotations
 
 import argparse
 import warnings
-from collections.abc import Callable
-from functools import lru_cache, partial
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -56,12 +56,12 @@ SIMPLE: dict[str, Callable[[], Detector]] = {
     "pca_error": PCAError,
     "l2_norm": L2Norm,
 }
+VARIANTS = ("without", "with head", "untrained")
 NOISE = {"random": 200, "constant": 50}  # seeds
 UNTRAINED = {"lr": 1e-12, "epochs": 1}  # no weight of single precision moves
 RATIO = 0.01  # flagged
 
 
-@lru_cache(maxsize=1)
 def joined(dataset: str) -> Series:
     """All channels of a data set, one after the other."""
     parts = [series_of(*each) for each in available([dataset])]
@@ -119,30 +119,45 @@ def _row(
     return about | {key: round(value, 5) for key, value in found.items()} | {"commit": commit()}
 
 
+def tasks(datasets: Sequence[str]) -> pd.DataFrame:
+    """Every run: its group, of one data set, method and variant, its file, and how to do it."""
+    rows: list[tuple[str, Path, Callable[[], list[dict[str, object]]]]] = []
+
+    def add(make: Callable[..., list[dict[str, object]]], *about: str, seeds: int) -> None:
+        group = " ".join(about).strip()
+        for seed in range(seeds):
+            path = RUNS / f"{group} {seed}.json".replace(" ", "_")
+            rows.append((group, path, partial(make, *about, seed)))
+
+    for dataset in datasets:
+        for kind, seeds in NOISE.items():
+            add(noise, dataset, kind, seeds=seeds)
+        for name in SIMPLE:
+            add(fitted, dataset, name, "", seeds=1)
+        for name in NETWORKS:
+            for variant in VARIANTS:
+                add(fitted, dataset, name, variant, seeds=3)
+    return pd.DataFrame(rows, columns=["group", "path", "make"])
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--only", nargs="*", choices=DATASETS, default=DATASETS)
+    parser.add_argument("--write", action="store_true", help="no run; the groups that are whole")
     arguments = parser.parse_args()
-    tasks = []
-    for dataset in arguments.only:
-        for kind, seeds in NOISE.items():
-            for seed in range(seeds):
-                tasks.append((f"{dataset}_{kind}_{seed}", partial(noise, dataset, kind, seed)))
-        for name in SIMPLE:
-            tasks.append((f"{dataset}_{name}", partial(fitted, dataset, name, "", 0)))
-        for name in NETWORKS:
-            for variant in ("without", "with head", "untrained"):
-                for seed in range(3):
-                    key = f"{dataset}_{name}_{variant.replace(' ', '-')}_{seed}"
-                    tasks.append((key, partial(fitted, dataset, name, variant, seed)))
-    found = Parallel(arguments.jobs)(
-        delayed(once)(RUNS / f"{key}.json", make) for key, make in tasks
+    todo = tasks(arguments.only)
+    if arguments.write:
+        there = todo["path"].map(Path.exists).groupby(todo["group"]).transform("all")
+        todo = todo[there]
+    found = Parallel(arguments.jobs, batch_size=1)(
+        delayed(once)(path, make) for path, make in zip(todo["path"], todo["make"], strict=True)
     )
-    table = pd.DataFrame([row for part in found for row in part])
+    groups = todo["group"].repeat([len(part) for part in found]).to_numpy()
+    table = pd.DataFrame([row for part in found for row in part]).assign(group=groups)
     columns = ["adjusted_best", "adjusted_ratio", "f1_best", "vus_pr"]
-    print(table.groupby(["dataset", "method", "variant"], sort=False)[columns].mean().round(3))
-    renew_result(table.assign(**provenance()), "adjusted", by="dataset")
+    print(table.groupby("group", sort=False)[columns].mean().round(3).to_string())
+    renew_result(table.assign(**provenance()), "adjusted", by="group")
 
 
 if __name__ == "__main__":
