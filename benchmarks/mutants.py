@@ -53,7 +53,7 @@ sys.path.append(str(ROOT / "_build" / "mutants"))
 
 FILES = {
     "loss": ["loss"],
-    "head": ["heads.head"],
+    "head": ["heads.head", "heads.base"],
     "training": ["training"],
     "scoring": ["scoring", "aggregation"],
     "metrics": [f"metrics{n}" for n in ("", "._check", ".affiliation", ".pointwise", ".ranges")],

@@ -8,22 +8,29 @@ epoch; `madcluster.training.fit` writes them into the rows of its `History`:
 - `effective_rank`: in how many directions they vary
 - `distinct_scores`: how many different scores the batch has
 - `center_distance`: mean ‖h − c‖², where the model has centers
+
+A head that is trained by contrast gives a fifth: a loss on held-out windows that no collapsed network
+can have, its `Certificate`.
 """
 
 from __future__ import annotations
 
+import math
 import warnings
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple, Self
 
 import torch
+from scipy import stats
 from torch import Tensor
 
-from madcluster.arguments import outside
+from madcluster.arguments import check_number, check_whole, outside
 from madcluster.loss import distance_mapping
 from madcluster.models.base import Embedder
 from madcluster.randomness import undisturbed
 
 __all__ = [
+    "Certificate",
     "CollapseWarning",
     "Monitor",
     "Spread",
@@ -108,6 +115,90 @@ def effective_rank(h: Tensor) -> float:
     return torch.special.entr(eigenvalues / eigenvalues.sum()).sum().exp().item()
 
 
+class Certificate(NamedTuple):
+    """A loss by which a score tells normal windows from corrupted ones, where nothing was learned.
+
+    Of windows that do not overlap, each with its corrupted copies, and of a fixed function u of a step,
+    the logarithm of its score, it is the mean of
+
+        softplus(u − b) + softplus(b − ũ)
+
+    over corrupted steps, with ũ of the corrupted step and u of the same step of the window as it was.
+    If u and ũ have one law, then the mean is that of softplus(v) + softplus(−v), v = u − b, which is
+    at least 2 log 2 for every v: so it is for a score that is a constant, for one that depends on where
+    a step stands in its window and not on the rows, and for any other that corruptions leave as it is.
+    A loss below 2 log 2 says that the score has not collapsed. It does not say that it ranks other
+    anomalies well.
+
+    Attributes
+    ----------
+    loss : float or None
+        The mean; None without any window.
+    error : float or None
+        Its standard error over windows; None for fewer than two.
+    windows : int
+        How many there are.
+    """
+
+    loss: float | None
+    error: float | None
+    windows: int
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> Self:
+        """From the values of a file.
+
+        Raises
+        ------
+        KeyError, ValueError
+            If they are none of a certificate.
+        """
+        loss, error = (
+            None if values[name] is None else check_number(name, values[name], 0, ends="[)")
+            for name in ("loss", "error")
+        )
+        return cls(loss, error, check_whole("windows", values["windows"], 0))
+
+    @property
+    def bound(self) -> float:
+        """2 log 2, 1.386: what no collapsed score is below."""
+        return 2 * math.log(2)
+
+    @property
+    def limit(self) -> float:
+        """Upper limit of the mean, one-sided, 95 % by Student's t over windows; infinite without any.
+
+        Windows that follow each other are not independent: the level holds about, not exactly.
+        """
+        if self.loss is None or self.error is None:
+            return math.inf
+        return self.loss + float(stats.t.ppf(0.95, self.windows - 1)) * self.error
+
+    @property
+    def holds(self) -> bool:
+        """Whether the limit is below the bound."""
+        return self.limit < self.bound
+
+    def warn(self) -> None:
+        """Say so if it does not hold.
+
+        Warns
+        -----
+        CollapseWarning
+        """
+        if self.holds:
+            return
+        found = f"there the loss is {self.loss:.3f}, " if self.loss is not None else ""
+        limit = f"its limit {self.limit:.3f}, " if math.isfinite(self.limit) else ""
+        warnings.warn(
+            f"nothing certifies that the score has not collapsed: {found}{limit}not below 2 log 2 = "
+            f"{self.bound:.3f}, on {self.windows} held-out windows. Give longer rows or a shorter "
+            f"window, train for more epochs, or take another embedder",
+            CollapseWarning,
+            stacklevel=outside(),
+        )
+
+
 class Spread(NamedTuple):
     """How far a batch of embeddings and its scores are spread out."""
 
@@ -130,7 +221,7 @@ def spread(model: Embedder, x: Tensor) -> Spread:
     model.eval()
     # some models draw noise in forward: training must not depend on whether somebody looks
     with undisturbed(x.device):
-        out = model(x)
+        out = model.scored(x)
     model.train(was_training)
     centers = model.anchors()
     return Spread(

@@ -43,7 +43,9 @@ def window_scores(model: Embedder, x: np.ndarray, starts: np.ndarray, *, window:
     """Scores of some windows of a series, step by step; (m c), first rows (b,) → (b t) float64."""
     windows = windows_of(_series(model, x), window)  # (b t c)
     parts = [
-        checked_score(model(windows[torch.as_tensor(index, device=windows.device)])).double().cpu()
+        checked_score(model.scored(windows[torch.as_tensor(index, device=windows.device)]))
+        .double()
+        .cpu()
         for index in np.array_split(starts, -(-len(starts) // BATCH))
     ]
     return torch.cat(parts).numpy()
@@ -129,7 +131,7 @@ def score(
 
     def of_windows(index: np.ndarray) -> np.ndarray:
         batch = windows[torch.as_tensor(index, device=windows.device)]
-        return checked_score(model(batch)).double().cpu().numpy()
+        return checked_score(model.scored(batch)).double().cpu().numpy()
 
     return aggregated(
         of_windows,

@@ -55,6 +55,7 @@ def network(name, **arguments):
         {"objective": "soft-boundary"},
         {"score_from": "mahalanobis"},
         {"scaler": "standard", "clip": 2.0},
+        {"head": "contrastive"},
     ],
     ids=str,
 )

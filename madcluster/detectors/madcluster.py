@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import os
 from collections.abc import Callable, Mapping
-from functools import partial
 from typing import Any, Self, get_args
 
 import numpy as np
@@ -14,10 +14,22 @@ from torch import nn
 
 from madcluster import scoring
 from madcluster.aggregation import Aggregate, Smooth, window_starts
-from madcluster.arguments import check_flag, check_one_of
+from madcluster.arguments import check_one_of
 from madcluster.data.series import ScalerKind
 from madcluster.detectors.base import Detector
-from madcluster.heads import Guard, Head, Objective, Score, Terms, build
+from madcluster.diagnostics import Certificate
+from madcluster.heads import (
+    HEADS,
+    BaseHead,
+    Guard,
+    Objective,
+    Score,
+    Terms,
+    WithHead,
+    build,
+    head_of,
+)
+from madcluster.heads.base import OF_ANY
 from madcluster.models import EMBEDDERS, ONE_CLASS
 from madcluster.models.base import windows_of
 from madcluster.models.weights import arrays_of, check_clusters, check_infinite, restored
@@ -25,6 +37,18 @@ from madcluster.randomness import seeded
 from madcluster.training import Config, fit, resolve_device, split_tail
 
 __all__ = ["MADCluster"]
+
+# arguments of the paper's head
+OF_PAPER = (
+    "k",
+    "objective",
+    "nu",
+    "threshold",
+    "label_smoothing",
+    "terms",
+    "outer_log",
+    "guard",
+)
 
 
 class MADCluster(Detector):
@@ -35,10 +59,12 @@ class MADCluster(Detector):
     embedder : str or nn.Module
         A name in `madcluster.models.EMBEDDERS`, or a module (b t c) → (b t d). A module is copied:
         fitting leaves yours as it is.
-    head : bool
-        Put the MADCluster head on the embedder; False is the embedder alone.
+    head : bool or str
+        What is put on the embedder: a name in `madcluster.heads.HEADS`, or "none". True is the head of
+        the paper, "madcluster", and False is "none", the embedder alone.
     k : int
-        Clusters of the head.
+        Clusters of the paper's head. This and `objective`, `nu`, `threshold`, `label_smoothing`,
+        `terms`, `outer_log` and `guard` are arguments of that head; others take `head_options`.
     objective : "one-class" or "soft-boundary"
     window : int
         Rows of a window.
@@ -53,7 +79,7 @@ class MADCluster(Detector):
     clip : float, optional
         Keep scaled values within this distance of the train range; see `madcluster.data.Scaler`.
     score_from : "head", "distance", "cluster", "mahalanobis", "embedder" or "product"
-        See `madcluster.heads.WithHead`. Without the head it is the embedder's own.
+        See `madcluster.heads.WithHead`. Without a head it is the embedder's own.
     nu : float
         Fraction of training steps outside the radius; for "soft-boundary" alone.
     threshold : float
@@ -74,6 +100,8 @@ class MADCluster(Detector):
         "auto" is CUDA where present.
     options : dict, optional
         Further arguments of an embedder given by name, such as `{"d": 32}`.
+    head_options : dict, optional
+        Arguments of another head than the paper's, such as `{"eps": 1e-2}` for "contrastive".
 
     Attributes
     ----------
@@ -81,6 +109,10 @@ class MADCluster(Detector):
         The fitted network.
     history_ : History
         Its training, epoch by epoch.
+    certificate_ : Certificate or None
+        For a head that is trained by contrast: whether the score tells held-out windows from corrupted
+        copies, as no collapsed network does; see `madcluster.diagnostics.Certificate`. `fit` warns
+        where it does not hold. The windows are of the tail that was kept for validation.
     decision_scores_, calibration_scores_, calibrated_on_, threshold_, labels_, median_, std_
         See `Detector`. The rows that thresholds come from are the tail that the fit kept for
         validation: its weights were not learned from them, but the best epoch was chosen by them.
@@ -101,7 +133,7 @@ class MADCluster(Detector):
         self,
         embedder: str | nn.Module = "deepsvdd",
         *,
-        head: bool = True,
+        head: bool | str = True,
         k: int = 1,
         objective: Objective = "one-class",
         window: int = 100,
@@ -129,6 +161,7 @@ class MADCluster(Detector):
         seed: int = 0,
         device: str = "auto",
         options: dict[str, Any] | None = None,
+        head_options: dict[str, Any] | None = None,
     ) -> None:
         self.embedder = embedder
         self.head = head
@@ -159,6 +192,7 @@ class MADCluster(Detector):
         self.seed = seed
         self.device = device
         self.options = options
+        self.head_options = head_options
 
     def check(self) -> None:
         """Look at the arguments without any data.
@@ -180,26 +214,53 @@ class MADCluster(Detector):
         if options and not isinstance(self.embedder, str):
             raise ValueError("options are for embedders given by name")
         self._config()
-        check_flag("head", self.head)
         check_one_of("score_from", self.score_from, get_args(Score))
-        with torch.device("meta"):  # no memory, and no number from the caller's random state
-            self._head()(1)
+        self._check_head()
         if self.score_stride is not None:
             window_starts(self.window, window=self.window, stride=self.score_stride)
 
-    def _head(self) -> Callable[[int], Head]:
+    def _check_head(self) -> None:
+        name, options = self._name_of_head(), self.head_options
+        if options is not None and not isinstance(options, Mapping):
+            raise ValueError(f"head_options must be a dict of names and values, got {options!r}")
+        if name in ("madcluster", "none"):
+            if options:
+                raise ValueError(
+                    f"head_options are for another head than the paper's, whose arguments stand by "
+                    f"themselves, and head is {self.head!r}"
+                )
+        else:
+            for each in OF_PAPER:
+                default = inspect.signature(MADCluster).parameters[each].default
+                if (given := getattr(self, each)) != default:
+                    raise ValueError(
+                        f"{each}={given!r} is for the head 'madcluster': {name!r} does not have it"
+                    )
+        made = head_of("madcluster", n_channels=1, options=self._of_paper())  # also without a head
+        if name != "none":
+            made = self._head(1)
+        with torch.device("meta"):  # no memory, and no number from the caller's random state
+            head = made(1)
+        if self.score_from not in (*OF_ANY, *head.scores):
+            raise ValueError(
+                f"score_from must be one of {(*OF_ANY, *head.scores)} for the head {name!r}, got "
+                f"{self.score_from!r}"
+            )
+
+    def _name_of_head(self) -> str:
+        if isinstance(self.head, bool | np.bool_):
+            return "madcluster" if self.head else "none"
+        check_one_of("head", self.head, (*HEADS, "none", True, False))
+        return self.head
+
+    def _of_paper(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in OF_PAPER}
+
+    def _head(self, n_channels: int) -> Callable[[int], BaseHead]:
         """A head for embeddings of some size."""
-        return partial(
-            Head,
-            k=self.k,
-            objective=self.objective,
-            nu=self.nu,
-            threshold=self.threshold,
-            label_smoothing=self.label_smoothing,
-            terms=self.terms,
-            outer_log=self.outer_log,
-            guard=self.guard,
-        )
+        name = self._name_of_head()
+        options = self._of_paper() if name == "madcluster" else self.head_options
+        return head_of(name, n_channels=n_channels, options=options)
 
     def _config(self) -> Config:
         return Config(
@@ -225,7 +286,7 @@ class MADCluster(Detector):
                 embedder,
                 n_channels=n_channels,
                 window=self.window,
-                head=self._head() if self.head else None,
+                head=None if self._name_of_head() == "none" else self._head(n_channels),
                 score=self.score_from,
                 options=options,
             )
@@ -236,6 +297,26 @@ class MADCluster(Detector):
         held_out = None if self._held_out is None else self.scaler_.transform(self._held_out)
         self._build(copy.deepcopy(self.embedder), z.shape[1])
         self.history_ = fit(self.model_, z, self._config(), held_out=held_out)
+        self.certificate_ = self._certify(z, held_out)
+
+    def _certify(self, z: np.ndarray, held_out: np.ndarray | None) -> Certificate | None:
+        if not isinstance(self.model_, WithHead):
+            return None
+        if held_out is None:
+            cut = split_tail(len(z), window=self.window, fraction=self.validation, warn=False)
+            z, held_out = z[:cut], z[cut:]
+        like, stride = next(self.model_.parameters()), self._config().stride
+        assert stride is not None  # a Config has filled it in
+        windows = [
+            windows_of(torch.as_tensor(rows, dtype=like.dtype, device=like.device), *of)
+            if len(rows)
+            else torch.zeros(0, self.window, z.shape[1])
+            for rows, of in ((z, (self.window, stride)), (held_out, (self.window, self.window)))
+        ]
+        found = self.model_.certify(*windows)
+        if found is not None:
+            found.warn()
+        return found
 
     def fit_against(self, X: np.ndarray, held_out: np.ndarray) -> Self:
         """Learn from all rows of X (n c), and validate on others (m c), as the release does.
@@ -289,7 +370,7 @@ class MADCluster(Detector):
         windows = windows.clone().requires_grad_()  # (b t c)
         # cuDNN's recurrent layers have no gradient in eval mode
         with torch.backends.cudnn.flags(enabled=False):
-            score = self.model_(windows).score
+            score = self.model_.scored(windows).score
             assert score is not None
             total = (score * torch.as_tensor(weights, device=like.device)).sum()
             (gradient,) = torch.autograd.grad(total, windows)
@@ -312,10 +393,30 @@ class MADCluster(Detector):
             self._build(copy.deepcopy(self.embedder), self.n_features_in_)
             return self.model_
 
-        if self.head:
+        if self._name_of_head() == "madcluster":
             check_clusters(self.k, state)
         restored(made, state, trusted=not isinstance(self.embedder, str))
         self.model_.to(resolve_device(self.device)).eval()
+
+    def _whole(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+        about, arrays = super()._whole()
+        if self.certificate_ is not None:
+            about["certificate"] = self.certificate_._asdict()
+        return about, arrays
+
+    @classmethod
+    def _from_whole(
+        cls,
+        path: object,
+        about: Mapping[str, Any],
+        arrays: dict[str, np.ndarray],
+        given: Mapping[str, Any],
+    ) -> Self:
+        detector = super()._from_whole(path, about, arrays, given)
+        kept = about.get("certificate")
+        detector.certificate_ = None if kept is None else Certificate.of(kept)
+        detector.as_fitted.certificate_ = detector.certificate_
+        return detector
 
     @classmethod
     def load(

@@ -9,13 +9,19 @@ from torch import nn
 
 from madcluster.arguments import plain
 from madcluster.contract import ContractError
+from madcluster.heads.base import SCORES, BaseHead, Score, WithHead
 from madcluster.heads.contract import check_embedder
-from madcluster.heads.head import SCORES, Guard, Head, Objective, Score, Terms, WithHead
+from madcluster.heads.contrastive import ContrastiveHead
+from madcluster.heads.head import Guard, Head, Objective, Terms
+from madcluster.heads.registry import HEADS, head_of
 from madcluster.models import EMBEDDERS, Embedder, as_embedder
 
 __all__ = [
+    "HEADS",
     "SCORES",
+    "BaseHead",
     "ContractError",
+    "ContrastiveHead",
     "Guard",
     "Head",
     "Objective",
@@ -24,6 +30,7 @@ __all__ = [
     "WithHead",
     "build",
     "check_embedder",
+    "head_of",
 ]
 
 
@@ -32,7 +39,7 @@ def build(
     *,
     n_channels: int,
     window: int,
-    head: Callable[[int], Head] | None = Head,
+    head: Callable[[int], BaseHead] | None = Head,
     score: Score = "head",
     options: dict[str, Any] | None = None,
 ) -> Embedder:
@@ -45,8 +52,8 @@ def build(
     n_channels, window : int
         c and t.
     head : function of d, or None
-        Makes a head for embeddings of that size: `Head`, or `functools.partial(Head, k=2)`. Without one
-        an embedder needs a loss of its own.
+        Makes a head for embeddings of that size: `Head`, `functools.partial(Head, k=2)`, or what
+        `head_of` gives for a name. Without one an embedder needs a loss of its own.
     score : Score
         See `WithHead`.
     options : dict, optional

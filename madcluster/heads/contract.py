@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from madcluster.contract import ContractError, require
-from madcluster.heads.head import Head, WithHead
+from madcluster.heads.base import WithHead
+from madcluster.heads.registry import head_of
 from madcluster.models.base import Embedder, Embedding, as_embedder
 from madcluster.randomness import undisturbed
 
@@ -18,16 +19,19 @@ __all__ = ["check_embedder"]
 def check_embedder(
     make: Callable[[int, int], nn.Module],
     *,
+    head: str = "madcluster",
     n_channels: int = 3,
     window: int = 32,
     seed: int = 0,
 ) -> list[str]:
-    """Try a network alone, where it has a loss of its own, and with the head on.
+    """Try a network alone, where it has a loss of its own, and with a head on.
 
     Parameters
     ----------
     make : function of (n_channels, window)
         Returns a new `Embedder`, or any module (b t c) → (b t d), with new weights at each call.
+    head : str
+        Of `madcluster.heads.HEADS`.
     n_channels, window : int
         c and t of the random windows that it is tried on.
     seed : int
@@ -54,20 +58,22 @@ def check_embedder(
     []
     """
 
-    def new(head: bool, weights: int = 0) -> Embedder:
+    made = head_of(head, n_channels=n_channels)
+
+    def new(with_head: bool, weights: int = 0) -> Embedder:
         torch.default_generator.manual_seed(seed + weights)
         base = as_embedder(make(n_channels, window), n_channels=n_channels, window=window)
-        return WithHead(base, Head(base.d)) if head else base
+        return WithHead(base, made(base.d)) if with_head else base
 
     with undisturbed():
         x = torch.randn(6, window, n_channels, generator=torch.Generator().manual_seed(seed))
-        trainable = new(head=False)(x).loss is not None
-        for head in (False, True) if trainable else (True,):
+        trainable = new(False)(x).loss is not None
+        for with_head in (False, True) if trainable else (True,):
             for dtype in (torch.float32, torch.float64):
-                _shapes_and_values(new(head).to(dtype), x.to(dtype))
-            _in_eval_mode(new(head), new(head, weights=1), x)
-        out_of_reach = _out_of_reach(new(head=True), x)
-        _loss_falls(new(head=True), x)
+                _shapes_and_values(new(with_head).to(dtype), x.to(dtype))
+            _in_eval_mode(new(with_head), new(with_head, weights=1), x)
+        out_of_reach = _out_of_reach(new(True), x)
+        _loss_falls(new(True), x)
         return out_of_reach
 
 
@@ -99,20 +105,23 @@ def _shapes_and_values(model: Embedder, x: Tensor) -> None:
 def _in_eval_mode(model: Embedder, other: Embedder, x: Tensor) -> None:
     model.prepare([x], 0)
     model.eval()
+    model.finish([x])
 
     def outputs(m: Embedder, x: Tensor) -> tuple[Tensor, Tensor]:
         out: Embedding = m(x)
-        assert out.score is not None
-        return out.h, out.score
+        return out.h, _score(out)
 
     with torch.no_grad():
         plain, again = outputs(model, x), outputs(model, x)
+        short = model.scored(x)
         order = torch.arange(len(x) - 1, -1, -1)
         permuted = outputs(model, x[order])
         other.load_state_dict(model.state_dict())
         loaded = outputs(other.eval(), x)
     same = all(map(torch.equal, plain, again))
     require(same, "the same input must give the same output in eval mode")
+    shortly = torch.equal(short.h, plain[0]) and torch.equal(_score(short), plain[1])
+    require(shortly, "scored must give the h and the score of forward")
     follows = all(
         torch.allclose(p[order], q, rtol=1e-3, atol=1e-5)
         for p, q in zip(plain, permuted, strict=True)
@@ -129,6 +138,11 @@ def _in_eval_mode(model: Embedder, other: Embedder, x: Tensor) -> None:
             for p, q in zip(plain, on_gpu, strict=True)
         )
         require(close, "a GPU must give what the CPU gives")
+
+
+def _score(out: Embedding) -> Tensor:
+    assert out.score is not None
+    return out.score
 
 
 def _loss_falls(model: Embedder, x: Tensor, steps: int = 30) -> None:
@@ -150,7 +164,9 @@ def _loss_falls(model: Embedder, x: Tensor, steps: int = 30) -> None:
 def _out_of_reach(model: Embedder, x: Tensor) -> list[str]:
     assert isinstance(model, WithHead)
     model.prepare([x], 0)
-    model.head.objective_of(model.head(model.embedder(x).h)).backward()
+    h = model.embedder(x).h
+    loss, _ = model.head.losses(model.head.read(x, h, model.embed), x, h, model.embed)
+    loss.backward()
     own = list(model.embedder.named_parameters())
     silent = [name for name, p in own if p.grad is None or not p.grad.any()]
     require(len(silent) < len(own), "the gradient of the head must reach the network")

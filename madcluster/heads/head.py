@@ -1,10 +1,10 @@
-"""The MADCluster head, and an embedder with that head on (arXiv 2505.16223)."""
+"""The MADCluster head (arXiv 2505.16223)."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
-from typing import Literal, NamedTuple, get_args
+from collections.abc import Iterable, Mapping
+from typing import ClassVar, Literal, NamedTuple, get_args
 
 import torch
 from sklearn.cluster import KMeans
@@ -12,26 +12,21 @@ from torch import Tensor, nn
 
 from madcluster import loss
 from madcluster.arguments import check_flag, check_number, check_one_of, check_whole
-from madcluster.models.base import Embedder, Embedding
+from madcluster.heads.base import BaseHead, Embed, Score
 from madcluster.models.deepsvdd import away_from_zero
 
 __all__ = [
-    "SCORES",
     "Assignment",
     "Guard",
     "Head",
     "Objective",
-    "Score",
     "Terms",
-    "WithHead",
     "variance_floor",
 ]
 
 Objective = Literal["one-class", "soft-boundary"]
-Score = Literal["head", "distance", "cluster", "mahalanobis", "embedder", "product"]
 Guard = Literal["none", "variance-floor"]
 Terms = Literal["both", "distance", "cluster"]
-SCORES: tuple[Score, ...] = get_args(Score)
 
 MOST = 50_000  # embeddings that k-means sees
 MARGIN = 1e-6  # the threshold stays this far from 0 and 1, also where a float32 sigmoid saturates
@@ -72,7 +67,7 @@ def variance_floor(h: Tensor, start: Tensor, *, floor: float = 0.5, weight: floa
     return weight * torch.relu(math.log(floor) - ratio.log() / 2)
 
 
-class Head(nn.Module):
+class Head(BaseHead):
     """Cluster Distance Mapping and Sequence-wise Clustering on embeddings (b t d).
 
     Parameters
@@ -109,6 +104,8 @@ class Head(nn.Module):
     ValueError
         If an argument is out of its range.
     """
+
+    scores: ClassVar[tuple[Score, ...]] = ("head", "distance", "cluster")
 
     def __init__(
         self,
@@ -181,6 +178,45 @@ class Head(nn.Module):
         total = parts[self.terms]  # (b t)
         return loss.log_mean(total) if self.outer_log else total.mean()
 
+    def read(self, x: Tensor, h: Tensor, embed: Embed) -> Assignment:
+        assigned: Assignment = self(h)
+        return assigned
+
+    def losses(
+        self, read: Assignment, x: Tensor, h: Tensor, embed: Embed
+    ) -> tuple[Tensor, Mapping[str, Tensor]]:
+        total = self.objective_of(read)
+        parts = {"distance": read.distance.mean(), "cluster": read.cluster.mean()}
+        if self.threshold is not None:
+            parts["threshold"] = self.threshold
+        if (penalty := self.penalty(h)) is not None:
+            parts["guard"] = penalty
+            total = total + penalty
+        return total, parts
+
+    def score(self, read: Assignment, name: Score) -> Tensor:
+        if name == "distance":
+            return read.distance
+        return read.cluster if name == "cluster" else read.distance + read.cluster
+
+    def of_one_step(self) -> bool:
+        """For k > 1 the target is that of a whole window."""
+        return self.k == 1
+
+    def prepare(self, batches: Iterable[Tensor], embed: Embed, epoch: int) -> None:
+        if epoch == 0:
+            # every tenth step says enough about where the embeddings lie
+            self.place(embed(x)[:, ::10] for x in batches)
+        if self.objective == "soft-boundary":
+            distances = [self(embed(x)).distance.flatten() for x in batches]
+            self.squared_radius.copy_(loss.radius(torch.cat(distances), self.nu))
+
+    def no_decay(self) -> list[nn.Parameter]:
+        return [] if self.theta is None else [self.theta]
+
+    def anchors(self) -> Tensor:
+        return self.centers
+
     @torch.no_grad()
     def place(self, batches: Iterable[Tensor]) -> None:
         """Start the centers on batches of embeddings (… d): their mean, or k-means for k > 1.
@@ -214,116 +250,3 @@ class Head(nn.Module):
             raise ValueError(f"k must not exceed the {len(points)} embeddings, got {self.k}")
         means = KMeans(self.k, n_init=1, random_state=seed).fit(points)
         self.centers.copy_(torch.as_tensor(means.cluster_centers_))
-
-
-class WithHead(Embedder):
-    """An embedder and a head, trained together.
-
-    The loss is the head's, plus the embedder's own unless the head replaces it. The score of a step
-    is named by `score`:
-
-    - "head": L(q, ν) + ‖h − c‖², or KL(p‖q) + ‖h − c‖² for k > 1 (appendix, by analogy for k = 1)
-    - "distance", "cluster": one of the two terms alone
-    - "mahalanobis": (h − m)ᵀ Σ⁻¹ (h − m) with the mean and covariance of the training embeddings, taken
-      after training (Lee et al., NeurIPS 2018, for features of a classifier). It does not see scale, so
-      variation that a guard keeps is no noise in it
-    - "embedder": the embedder's own
-    - "product": the embedder's own times that of "head"
-    """
-
-    def __init__(self, embedder: Embedder, head: Head, *, score: Score = "head") -> None:
-        super().__init__()
-        if embedder.d != head.d:
-            raise ValueError(f"head expects embeddings of size {head.d}, embedder has {embedder.d}")
-        if score not in SCORES:
-            raise ValueError(f"score must be one of {SCORES}, got {score!r}")
-        self.d, self.embedder, self.head, self.score = embedder.d, embedder, head, score
-        if score == "mahalanobis":
-            self.register_buffer("mean", torch.zeros(self.d))
-            self.register_buffer("whitening", torch.eye(self.d))
-            self.mean: Tensor
-            self.whitening: Tensor
-        like = next(embedder.parameters(), None)
-        if like is not None:  # a network in double precision has a head in double precision
-            self.to(like.dtype)
-
-    def forward(self, x: Tensor) -> Embedding:
-        inner = self.embedder(x)
-        a = self.head(inner.h)
-        total = self.head.objective_of(a)
-        parts = {"distance": a.distance.mean(), "cluster": a.cluster.mean()}
-        if self.head.threshold is not None:
-            parts["threshold"] = self.head.threshold
-        if (penalty := self.head.penalty(inner.h)) is not None:
-            parts["guard"] = penalty
-            total = total + penalty
-        if inner.loss is not None and not self.embedder.replaced_by_head:
-            parts["embedder"] = inner.loss
-            total = total + inner.loss
-        parts = {name: value.detach() for name, value in parts.items()}
-        return Embedding(inner.h, total, self._score(inner, a), {**inner.parts, **parts})
-
-    def last_steps(self) -> Callable[[Tensor], Embedding] | None:
-        """See `Embedder.last_steps`. For k > 1 the target is that of a whole window: None."""
-        of_embedder = self.embedder.last_steps() if self.head.k == 1 else None
-        if of_embedder is None:
-            return None
-
-        def last(x: Tensor) -> Embedding:
-            inner = of_embedder(x)
-            return Embedding(inner.h, score=self._score(inner, self.head(inner.h)))
-
-        return last
-
-    def _score(self, inner: Embedding, a: Assignment) -> Tensor:
-        if self.score == "distance":
-            return a.distance
-        if self.score == "cluster":
-            return a.cluster
-        if self.score == "mahalanobis":
-            if "whitening" not in self._buffers:
-                raise ValueError("score='mahalanobis' must be asked for before training")
-            return ((inner.h - self.mean) @ self.whitening).square().sum(-1)
-        if self.score == "head":
-            return a.distance + a.cluster
-        if inner.score is None:
-            raise ValueError(
-                f"score={self.score!r} needs an embedder with a score of its own; "
-                f"choose 'head', 'distance' or 'cluster'"
-            )
-        return inner.score if self.score == "embedder" else inner.score * (a.distance + a.cluster)
-
-    @torch.no_grad()
-    def prepare(self, batches: Iterable[Tensor], epoch: int) -> None:
-        self.embedder.prepare(batches, epoch)
-        if epoch == 0:
-            # every tenth step says enough about where the embeddings lie
-            self.head.place(self.embedder(x).h[:, ::10] for x in batches)
-        if self.head.objective == "soft-boundary":
-            distances = [self.head(self.embedder(x).h).distance.flatten() for x in batches]
-            self.head.squared_radius.copy_(loss.radius(torch.cat(distances), self.head.nu))
-
-    @torch.no_grad()
-    def finish(self, batches: Iterable[Tensor]) -> None:
-        self.embedder.finish(batches)
-        if self.score != "mahalanobis":
-            return
-        sums, counts = zip(*((h.sum(0), len(h)) for h in map(self._flat, batches)), strict=True)
-        mean = torch.stack(sums).sum(0) / sum(counts)
-        products = [(h - mean).mT @ (h - mean) for h in map(self._flat, batches)]
-        values, vectors = torch.linalg.eigh(torch.stack(products).sum(0) / sum(counts))
-        # a direction with next to no variance would decide alone; the root keeps the square finite
-        least = max(1e-6 * values[-1].item(), torch.finfo(self.mean.dtype).tiny ** 0.5)
-        self.mean.copy_(mean)
-        self.whitening.copy_(vectors / values.clamp_min(least).sqrt())
-
-    def _flat(self, x: Tensor) -> Tensor:
-        """Embeddings of all steps of a batch, (n d), in double precision."""
-        return self.embedder(x).h.flatten(0, 1).double()
-
-    def no_decay(self) -> list[nn.Parameter]:
-        own = [] if self.head.theta is None else [self.head.theta]
-        return own + self.embedder.no_decay()
-
-    def anchors(self) -> Tensor:
-        return self.head.centers

@@ -44,6 +44,11 @@ class Embedder(nn.Module):
     def forward(self, x: Tensor) -> Embedding:
         raise TypeError(f"{type(self).__name__} must define forward(x (b t c)) -> Embedding")
 
+    def scored(self, x: Tensor) -> Embedding:
+        """Embeddings and score alone: what `forward` gives, without a loss that would cost more."""
+        out: Embedding = self(x)
+        return out
+
     def last_steps(self) -> Callable[[Tensor], Embedding] | None:
         """A function that embeds the last step of every window that ends in a series, in one pass.
 
