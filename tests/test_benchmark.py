@@ -103,6 +103,64 @@ def test_a_baseline_takes_no_head():
         Run(dataset="synthetic", entity="plant-0", embedder="pca_error", head=True)
 
 
+KEYS = {  # of runs whose files and tables are older than heads by name
+    False: "synthetic_plant-0_deepsvdd_default_honest_s0_5bbdf679f489",
+    True: "synthetic_plant-0_deepsvdd+head_default_honest_s0_8a59bffe6f02",
+}
+
+
+def test_a_head_is_a_flag_or_a_name_and_old_keys_stay():
+    about = {"dataset": "synthetic", "entity": "plant-0", "embedder": "deepsvdd"}
+    for flag, name in ((True, "madcluster"), (False, "none")):
+        for head in (flag, name, str(flag), np.bool_(flag)):
+            run = Run(**about, head=head, settings={"epochs": 3})
+            assert run.head is flag
+            assert run.key == KEYS[flag]
+    run = Run(**about, head="contrastive", settings={"epochs": 3})
+    assert run.key.startswith("synthetic_plant-0_deepsvdd+contrastive_default")
+    assert len({run.key, *KEYS.values()}) == 3
+    for head in ("svdd", 1, None):
+        with pytest.raises(ValueError, match="head must be"):
+            Run(**about, head=head)
+    with pytest.raises(ValueError, match="k=2 is for the head 'madcluster'"):
+        Run(**about, head="contrastive", settings={"k": 2})
+    with pytest.raises(ValueError, match="takes the paper's head alone"):
+        Run(**{**about, "embedder": "dcdetector_released"}, head="contrastive")
+
+
+def test_runs_with_heads_by_name_go_into_a_table_and_back(tmp_path):
+    runs = quick(heads=(False, True, "contrastive"), entities={"synthetic": ["plant-0"]})
+    table = run_all(runs, tmp_path / "runs")
+    assert set(table["status"]) == {"done"}
+    table.to_csv(tmp_path / "table.csv", index=False)
+    read = pd.read_csv(tmp_path / "table.csv")  # True has become text there
+    assert [run_of(row) for row in read.to_dict("records")] == runs
+    by_head = table[table["embedder"] == "deepsvdd"].set_index("head")
+    assert by_head["certificate"].notna().tolist() == [False, False, True]
+    assert (
+        by_head.loc["contrastive", "certificate_limit"] > by_head.loc["contrastive", "certificate"]
+    )
+    assert by_head["effective_rank"].between(1, 4).all()
+    assert len(summary(table)) == 5
+
+
+@pytest.mark.filterwarnings("ignore::madcluster.diagnostics.CollapseWarning")
+def test_an_ensemble_of_a_run_names_its_detectors():
+    about = {"dataset": "synthetic", "entity": "plant-1", "embedder": "ensemble", "seed": 2}
+    members = [
+        {"name": "random_features", "d": 8, "n_layers": 2, "n_draws": 1},
+        {"name": "deepsvdd", "head": "contrastive", "smooth": 20, **QUICK},
+    ]
+    run = Run(**about, settings={"detectors": members})
+    assert [each.seed for each in benchmark._detector(run, 8).detectors] == [2, 2]
+    row = benchmark.execute(run)
+    again = benchmark.execute(run_of(row))
+    assert row["VUS_PR"] == again["VUS_PR"] > row["anomalous"]
+    for wrong in ([], ["pca_error"], [{"smooth": 20}]):
+        with pytest.raises(ValueError, match="detectors"):
+            Run(**about, settings={"detectors": wrong})
+
+
 def test_a_row_holds_what_the_detector_gives():
     run = Run(dataset="synthetic", entity="plant-2", embedder="pca_error")
     series = benchmark.series_of("synthetic", "plant-2")

@@ -39,10 +39,10 @@ from joblib.externals.loky.process_executor import TerminatedWorkerError
 from madcluster.aggregation import Aggregate, Smooth, beginning, ends, smoothed
 from madcluster.arguments import check_flag, check_one_of, check_seed, check_whole, outside, plain
 from madcluster.data import MissingDataError, Series, entities, load, synthetic, windows
-from madcluster.detectors import DETECTORS, Detector
+from madcluster.detectors import DETECTORS, Detector, named
 from madcluster.detectors.madcluster import MADCluster
 from madcluster.files import whole_file
-from madcluster.heads import WithHead
+from madcluster.heads import HEADS, Head, WithHead
 from madcluster.metrics import evaluate
 from madcluster.models import EMBEDDERS
 from madcluster.models.base import windows_of
@@ -99,6 +99,16 @@ Filling = Literal["ffill", "interpolate", "zero"]
 FILLINGS: tuple[Filling, ...] = get_args(Filling)
 AGGREGATES: tuple[Aggregate, ...] = get_args(Aggregate)
 SMOOTHS: tuple[Smooth, ...] = ("off", 20, 80)
+OF_TRAINING = (  # of a network; the last two of a head that has a certificate
+    "parameters",
+    "epochs",
+    "best_epoch",
+    "variance_ratio",
+    "effective_rank",
+    "threshold",
+    "certificate",
+    "certificate_limit",
+)
 OF_VIEWS = ("VUS_PR", "VUS_ROC", "aupr", "f1_score", "found", "delay")
 
 
@@ -120,8 +130,9 @@ class Run:
         As `series_of` takes them.
     embedder : str
         A Base Embedder, another of `madcluster.detectors.DETECTORS`, or "dcdetector_released".
-    head : bool
-        With the MADCluster head, for a Base Embedder.
+    head : bool or str
+        For a Base Embedder: a name in `madcluster.heads.HEADS`. The head of the paper, "madcluster", is
+        kept as True, and "none" as False, so a run has one key however it was asked for.
     seed : int
     protocol : "honest" or "release"
         "honest": one label per step, validation on the tail of train, metrics of the raw score.
@@ -135,7 +146,9 @@ class Run:
     variant : str
         A name for the settings, for tables.
     settings : dict
-        Further arguments of `MADCluster`, or of the other detector.
+        Further arguments of `MADCluster`, or of the other detector. The detectors of an ensemble are
+        dicts, with the `name` that `madcluster.detectors.named` takes and arguments: they have the seed
+        of the run.
 
     Raises
     ------
@@ -146,7 +159,7 @@ class Run:
     dataset: str
     entity: str
     embedder: str
-    head: bool = False
+    head: bool | str = False
     seed: int = 0
     protocol: Protocol = "honest"
     fill: Filling | None = None
@@ -157,6 +170,7 @@ class Run:
     def __post_init__(self) -> None:
         check_one_of("dataset", self.dataset, DATASETS)
         check_one_of("embedder", self.embedder, EMBEDDER_NAMES)
+        object.__setattr__(self, "head", _head(self.head))
         check_one_of("protocol", self.protocol, get_args(Protocol))
         if self.fill is not None:
             check_one_of("fill", self.fill, FILLINGS)
@@ -167,6 +181,8 @@ class Run:
             raise ValueError("an ensemble has views of its own aggregate alone")
         if self.head and self.embedder in PLAIN:
             raise ValueError(f"{self.embedder} takes no head")
+        if isinstance(self.head, str) and self.embedder == RELEASED:
+            raise ValueError(f"{self.embedder} takes the paper's head alone, got {self.head!r}")
         if self.dataset == "synthetic":
             check_one_of("entity", self.entity, entities_of(self.dataset))
         known = _settings(self.embedder)
@@ -175,14 +191,13 @@ class Run:
                 f"unknown settings {sorted(unknown)} for {self.embedder}: choose from {sorted(known)}"
             )
         object.__setattr__(self, "seed", check_seed(self.seed))
-        object.__setattr__(self, "head", check_flag("head", self.head))
         try:  # as a file holds them, so that a row of a table leads back to an equal run
             settings = json.loads(_canonical(plain(self.settings)))
         except TypeError as error:
             raise ValueError(f"settings must be plain values: {error}") from error
         object.__setattr__(self, "settings", settings)
         if self.embedder in PLAIN:
-            DETECTORS[self.embedder](**settings).check()
+            _plain(self.embedder, settings, self.seed).check()
         else:
             MADCluster(head=self.head, seed=self.seed, **settings).check()
 
@@ -190,9 +205,20 @@ class Run:
     def key(self) -> str:
         """Name of its file: readable, and different for runs that differ in anything."""
         digest = hashlib.sha256(_canonical(asdict(self)).encode()).hexdigest()[:12]
-        head = "+head" if self.head else ""
+        head = f"+{self.head}" if isinstance(self.head, str) else "+head" if self.head else ""
         name = f"{self.dataset}_{self.entity}_{self.embedder}{head}_{self.variant}_{self.protocol}"
         return re.sub(r"[^\w.+-]", "-", f"{name}_s{self.seed}_{digest}")
+
+
+def _head(value: object) -> bool | str:
+    """A head as a run names it, also from a table, where True may have become text."""
+    if isinstance(value, str):
+        named: dict[str, bool] = {"True": True, "madcluster": True, "False": False, "none": False}
+        if value in named:
+            return named[value]
+        check_one_of("head", value, (*HEADS, "none"))
+        return value
+    return check_flag("head", value)
 
 
 @lru_cache
@@ -201,7 +227,7 @@ def _settings(embedder: str) -> frozenset[str]:
     kind = DETECTORS[embedder] if embedder in PLAIN else MADCluster
     named = {"embedder", "head", "seed"}
     if embedder == RELEASED:  # it has one center, one score and no guard
-        named |= {"k", "terms", "guard", "score_from", "aggregate", "smooth"}
+        named |= {"k", "terms", "guard", "score_from", "aggregate", "smooth", "head_options"}
     return frozenset(inspect.signature(kind).parameters) - named
 
 
@@ -250,7 +276,7 @@ def grid(
     embedders: Sequence[str],
     *,
     entities: Mapping[str, Sequence[str]] | None = None,
-    heads: Sequence[bool] = (False, True),
+    heads: Sequence[bool | str] = (False, True),
     seeds: Iterable[int] = (0,),
     protocol: Protocol = "honest",
     fill: Filling | None = None,
@@ -265,6 +291,8 @@ def grid(
     ----------
     datasets, embedders
         Names; a detector without an embedder counts as one without head.
+    heads : sequence of bool or str
+        See `Run`.
     entities : mapping, optional
         Data set → entities. All of a data set that is not named.
     settings : mapping or function of (data set, embedder), optional
@@ -527,9 +555,7 @@ def _number(value: float, *, digits: int = 6) -> float | None:
 def _detector(run: Run, n_channels: int) -> Detector:
     settings = dict(run.settings)
     if run.embedder in PLAIN:
-        if "seed" in inspect.signature(DETECTORS[run.embedder]).parameters:
-            settings["seed"] = run.seed
-        return DETECTORS[run.embedder](**settings)
+        return _plain(run.embedder, settings, run.seed)
     if run.embedder != RELEASED:
         return MADCluster(run.embedder, head=run.head, seed=run.seed, **settings)
     of_wiring = {name: settings[name] for name in OF_WIRING if name in settings}
@@ -540,10 +566,22 @@ def _detector(run: Run, n_channels: int) -> Detector:
         model = as_released.ReleasedWiring(
             n_channels,
             window=_window(run),
-            head=run.head,
+            head=bool(run.head),
             **of_wiring | (of_detector.pop("options", None) or {}),
         )
     return MADCluster(model, head=False, seed=run.seed, **of_detector)
+
+
+def _plain(name: str, settings: Mapping[str, Any], seed: int) -> Detector:
+    """An unfitted detector without an embedder of its own."""
+    arguments = dict(settings)
+    if isinstance(members := arguments.get("detectors"), list):
+        if not all(isinstance(each, Mapping) and "name" in each for each in members):
+            raise ValueError(f"detectors must be dicts with a name, got {members!r}")
+        arguments["detectors"] = [named(**{"seed": seed, **each}) for each in members]
+    if "seed" in inspect.signature(DETECTORS[name]).parameters:
+        arguments["seed"] = seed
+    return DETECTORS[name](**arguments)
 
 
 def _window(run: Run) -> int:
@@ -563,15 +601,20 @@ def _window_scores(detector: Detector, x: np.ndarray, window: int) -> np.ndarray
 def _training(detector: Detector) -> dict[str, Any]:
     """What a network's training was; none of it for a baseline."""
     if not isinstance(detector, MADCluster):
-        return dict.fromkeys(("parameters", "epochs", "best_epoch", "variance_ratio", "threshold"))
+        return dict.fromkeys(OF_TRAINING)
+    certificate = detector.certificate_
     best = detector.history_.epochs[detector.history_.best_epoch]
-    return {
-        "parameters": sum(p.numel() for p in detector.model_.parameters()),
-        "epochs": len(detector.history_.epochs),
-        "best_epoch": detector.history_.best_epoch,
-        "variance_ratio": _number(best.get("variance_ratio", math.nan)),
-        "threshold": _number(best.get("threshold", math.nan)),
-    }
+    values = (
+        sum(p.numel() for p in detector.model_.parameters()),
+        len(detector.history_.epochs),
+        detector.history_.best_epoch,
+        _number(best.get("variance_ratio", math.nan)),
+        _number(best.get("effective_rank", math.nan)),
+        _number(best.get("threshold", math.nan)),
+        None if certificate is None or certificate.loss is None else _number(certificate.loss),
+        None if certificate is None else _number(certificate.limit),
+    )
+    return dict(zip(OF_TRAINING, values, strict=True))
 
 
 @torch.no_grad()
@@ -584,7 +627,9 @@ def _cosines(detector: Detector, x: np.ndarray) -> dict[str, Any]:
     """
     names = ("least_q", "below_threshold", "cosine_gap", "largest_cosine_gap")
     model = detector.model_ if isinstance(detector, MADCluster) else None
-    if not isinstance(model, WithHead) or model.head.threshold is None:
+    if not isinstance(model, WithHead) or not isinstance(model.head, Head):
+        return dict.fromkeys(names)
+    if model.head.threshold is None:
         return dict.fromkeys(names)
     like, window = next(model.parameters()), detector.window
     rows = torch.as_tensor(detector.scaler_.transform(x), dtype=like.dtype, device=like.device)
@@ -913,7 +958,7 @@ def run_of(row: Mapping[str, Any]) -> Run:
     names = [f.name for f in fields(Run) if f.name != "settings"]
     values = {name: row[name] for name in names if name in row}  # old tables lack some
     values = {name: None if pd.isna(value) else value for name, value in values.items()}
-    values |= {"head": bool(row["head"]), "seed": int(row["seed"])}
+    values |= {"head": _head(row["head"]), "seed": int(row["seed"])}
     return Run(**values, settings=json.loads(row["settings"]))
 
 
