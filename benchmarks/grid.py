@@ -23,6 +23,10 @@ comparison everything by the protocol of book/results/protocol.md: all embedders
            head and all other detectors, on all entities, with the same choices of smoothing, causal and
            centered; then seeds 1 and 2 -> comparison.csv.gz
 
+heads      by book/results/protocol_heads.md: the contrastive head trained and untrained, simple
+           detectors, random features and both together, on all entities, three seeds; not among
+           the parts that are run by default -> heads_study.csv.gz
+
 The four of knobs.csv.gz are on 9 channels of MSL, 8 of SMAP and 8 machines of SMD.
 
     python benchmarks/grid.py row benchmark 17      does row 17 of a table again and prints both
@@ -289,6 +293,39 @@ def comparison() -> list[Run]:
     return list({run.key: run for run in runs}.values())
 
 
+def heads() -> list[Run]:
+    """By book/results/protocol_heads.md; what the primary comparisons need comes first."""
+
+    def still(dataset: str, embedder: str) -> dict[str, Any]:
+        return {**cpu_settings(dataset, embedder), **UNTRAINED}
+
+    def together(dataset: str) -> dict[str, Any]:
+        contrast = {"name": "deepsvdd", "head": "contrastive", "smooth": 20}
+        contrast |= cpu_settings(dataset, "deepsvdd")
+        return {"detectors": [{"name": "random_features", "smooth": 20}, contrast]}
+
+    def of(embedders: Sequence[str], seeds: Sequence[int]) -> list[Run]:
+        every = partial(grid, DATASETS, embedders, heads=("contrastive",), seeds=seeds, views="own")
+        return every(settings=cpu_settings) + every(variant="untrained", settings=still)
+
+    seeds = (0, 1, 2)
+    runs = of(["deepsvdd"], seeds)
+    simple = ["pca_error", "nearest_neighbor", "kmeans", "linear_autoregression"]
+    runs += grid(DATASETS, simple, views="all")  # as in the comparison, and done once for both
+    long = {"window": 40}
+    runs += grid(DATASETS, ["mahalanobis"], views="all", variant="window=40", settings=long)
+    runs += grid(DATASETS, ["random_features"], seeds=seeds, views="all")
+    for dataset in DATASETS:
+        both = {"variant": "random + contrast", "settings": together(dataset)}
+        runs += grid([dataset], ["ensemble"], seeds=seeds, views="own", **both)
+    paper = partial(grid, DATASETS, heads=(True,), settings=cpu_settings)
+    runs += paper(["deepsvdd"], views="all") + paper(["deepsvdd"], seeds=seeds[1:], views="own")
+    rest = [name for name in EMBEDDERS if name != "deepsvdd"]
+    for seed in seeds:
+        runs += of(rest, (seed,))
+    return list({run.key: run for run in runs}.values())
+
+
 PARTS = {
     "comparison": (comparison, "comparison"),
     "main": (main_runs, "benchmark"),
@@ -299,7 +336,9 @@ PARTS = {
     "untrained": (untrained, "knobs"),
     "start": (start, "start"),
     "rows": (rows, "rows"),
+    "heads": (heads, "heads_study"),
 }
+ON_DEMAND = ("heads",)
 
 
 def write(name: str) -> pd.DataFrame:
@@ -325,7 +364,9 @@ def again(name: str, number: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("part", nargs="*", default=list(PARTS))
+    parser.add_argument(
+        "part", nargs="*", default=[each for each in PARTS if each not in ON_DEMAND]
+    )
     parser.add_argument("--jobs", type=int, default=2)
     arguments = parser.parse_args()
     if not os.environ.get("MADCLUSTER_DATA"):

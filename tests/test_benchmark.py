@@ -17,10 +17,12 @@ import pandas as pd
 import pytest
 import torch
 from joblib import parallel_config
+from scripts import script
 from sklearn.metrics import average_precision_score
 
 from madcluster.detectors import PCAError
 from madcluster.metrics import vus_score
+from madcluster.models import EMBEDDERS
 from madcluster.progress import progress
 from madcluster.study import benchmark
 from madcluster.study.benchmark import (
@@ -675,3 +677,26 @@ def test_a_data_set_that_is_not_there_is_named(capsys, monkeypatch, tmp_path):
     found = available(["SMD", "synthetic"])
     assert found == [("synthetic", f"plant-{i}") for i in range(4)]
     assert "without SMD" in capsys.readouterr().out
+
+
+def test_the_runs_of_the_study_of_heads(monkeypatch):
+    """Trained and untrained differ by training alone, and the ensemble has what it is compared with."""
+    grids = script("grid")
+    monkeypatch.setattr(grids, "DATASETS", ("synthetic",))
+    runs = grids.heads()
+    assert len({run.key for run in runs}) == len(runs)
+    assert "heads" in grids.ON_DEMAND
+    found = {}
+    for run in runs:
+        found.setdefault((run.embedder, run.head, run.variant), []).append(run)
+    for embedder in EMBEDDERS:
+        trained = found[embedder, "contrastive", "default"]
+        still = found[embedder, "contrastive", "untrained"]
+        assert len(trained) == len(still) == 4 * 3
+        for one, other in zip(trained, still, strict=True):
+            assert {**one.settings, **grids.UNTRAINED} == other.settings
+            assert (one.entity, one.seed) == (other.entity, other.seed)
+    member = found["ensemble", False, "random + contrast"][0].settings["detectors"][1]
+    trained = found["deepsvdd", "contrastive", "default"][0]
+    assert member == {"name": "deepsvdd", "head": "contrastive", "smooth": 20, **trained.settings}
+    assert all(run.views != "none" for run in runs)
