@@ -142,6 +142,9 @@ def test_every_embedder_takes_every_head(series, embedder, head, tmp_path):
     again = Detector.load(tmp_path / "file")
     np.testing.assert_array_equal(again.decision_function(series.test), scores)
     assert again.certificate_ == detector.certificate_
+    if head == "contrastive":
+        assert detector.certificate_.windows == 4  # of 20 rows, in the fifth that was kept
+        assert math.isfinite(detector.certificate_.limit)
     stream = again.stream()
     parts = [stream.update(rows) for rows in np.split(series.test, [1, 40, 43, 200])]
     found = np.concatenate([*parts, stream.finish()])
@@ -486,6 +489,20 @@ def test_a_collapse_that_is_constructed_is_refused(series, clocked):
     assert detector.certificate_.loss >= BOUND - 1e-9
 
 
+@pytest.mark.parametrize("embedder", EMBEDDERS)
+def test_an_embedder_that_no_row_reaches_is_refused(series, embedder):
+    module = build(embedder, n_channels=3, window=20, head=None, options=SMALL[embedder])
+    with torch.no_grad():
+        for weights in module.parameters():
+            if weights.ndim > 1:  # biases stay, and the directions of a planar flow: none may be 0
+                weights.zero_()
+    with pytest.warns(CollapseWarning, match="nothing certifies"):
+        detector = network(module, lr=1e-12).fit(series.train)
+    assert detector.certificate_.windows == 4
+    assert detector.certificate_.loss >= BOUND - 1e-9
+    assert not detector.certificate_.holds
+
+
 class Centered(Embedder):
     """Its encoder has shrunk onto a center: what is left of the rows is below rounding."""
 
@@ -522,6 +539,28 @@ def test_noise_that_knows_nothing_is_refused():
     with pytest.warns(CollapseWarning):
         detector = network(Blind(), lr=1e-12, scaler="none").fit(rows)
     assert detector.certificate_.limit > BOUND
+
+
+class Likelihood(Embedder):
+    """Its own score is negative on most steps, and far larger on rows that are none of the train."""
+
+    def __init__(self):
+        super().__init__()
+        self.d = 4
+        self.layer = nn.Linear(3, 4)
+
+    def forward(self, x):
+        return Embedding(self.layer(x), score=x.square().sum(-1) - 100)
+
+
+@pytest.mark.parametrize("score_from", ["embedder", "product"])
+def test_a_negative_score_of_the_embedder_has_a_finite_certificate(series, score_from):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", CollapseWarning)
+        detector = network(Likelihood(), score_from=score_from).fit(series.train)
+    assert (detector.decision_scores_ < 0).any()
+    assert math.isfinite(detector.certificate_.loss)
+    assert math.isfinite(detector.certificate_.limit)
 
 
 def test_without_held_out_windows_nothing_is_certified():

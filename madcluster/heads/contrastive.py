@@ -197,12 +197,19 @@ class ContrastiveHead(BaseHead):
         )
 
     def _logarithms(self, model: WithHead, windows: Tensor) -> Tensor:
-        """log(score + δ) of every step, (b t)."""
+        """log(score + δ) of every step, (b t).
+
+        An embedder's own score may be negative, as a negative log likelihood is: the logarithm goes on
+        as an odd function about a score of 0, so it still rises.
+        """
         parts = []
         for x in windows.split(BATCH):
             score = model.scored(x).score
             assert score is not None
-            parts.append(torch.log(score.double() + self.delta))
+            score = score.double()
+            parts.append(
+                score.sign() * torch.log1p(score.abs() / self.delta) + math.log(self.delta)
+            )
         return torch.cat(parts)
 
     def no_decay(self) -> list[nn.Parameter]:
