@@ -13,6 +13,7 @@ from madcluster.images import (
     CenterDistance,
     FeatureMaps,
     Features,
+    ImageEmbedder,
     ImageMADCluster,
     PaDiM,
     PatchCore,
@@ -121,6 +122,39 @@ def test_the_training_loop_refuses_what_is_neither(x, held_out, words):
         fit(model, x.astype(np.float32), Config(window=10, device="cpu"), held_out=held_out)
 
 
+class Cut(nn.Module):
+    """A part of every image, here none."""
+
+    def __init__(self, part):
+        super().__init__()
+        self.part = part
+
+    def forward(self, x):
+        return x[self.part]
+
+
+class Double(nn.Module):
+    def forward(self, x):
+        return x.double()
+
+
+class Loose(ImageEmbedder):
+    """An embedder that does not keep what it says."""
+
+    d, stride = 6, 4
+
+    def __init__(self, fault):
+        super().__init__()
+        self.fault, self.module = fault, convolution()
+
+    def forward(self, x):
+        maps = self.module(x)
+        h = positions(maps)
+        if self.fault == "map":
+            return maps
+        return Embedding(h, h.square().mean(), h[:, 1:, 0])
+
+
 class Broken(nn.Module):
     """Maps of one number, or of integers."""
 
@@ -204,6 +238,13 @@ def test_a_fit_that_fails_leaves_the_detector_as_it_was():
             lambda: ImageMADCluster(nn.Conv2d(3, 4, 4, 4)),
             r"network does not take images \(2, 1, 16",
         ),
+        (lambda: PaDiM(features=Cut(np.s_[:, :0])), r"features must be maps .* \(3, 0, 16, 16\)"),
+        (lambda: ImageMADCluster(Cut(np.s_[:, :, :0])), r"returned \(2, 1, 0, 16\)"),
+        (lambda: ImageMADCluster(Double()), "embeddings of torch.float32, got torch.float64"),
+        (lambda: ImageMADCluster(FeatureMaps(convolution(), 5, 4)), "as its stride and d say"),
+        (lambda: ImageMADCluster(FeatureMaps(convolution(), 6, 8)), "as its stride and d say"),
+        (lambda: ImageMADCluster(Loose("map")), "must return an Embedding, got Tensor"),
+        (lambda: ImageMADCluster(Loose("score"), head=False), r"must return scores \(2, 16\)"),
         (lambda: PaDiM(features=nn.Flatten()), r"features must be maps \(b d h w\)"),
         (lambda: PatchCore(features=Broken(torch.nan)), "features must be finite"),
         (lambda: PatchCore(features=Broken(None)), "features must be floating point"),

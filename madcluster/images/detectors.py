@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import os
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, ClassVar, Self, get_args
+from typing import Any, ClassVar, Self, cast, get_args
 
 import numpy as np
 import torch
@@ -27,6 +27,7 @@ from madcluster.images.embedders import (
     ImageEmbedder,
     as_image_embedder,
     called,
+    check_embedder,
     grid_of,
     positions,
 )
@@ -372,6 +373,9 @@ class ImageMADCluster(ImageDetector):
 
     def _fit(self, x: np.ndarray, held_out: np.ndarray) -> None:
         model = self._built()
+        if isinstance(self.network, nn.Module):
+            base = model.embedder if isinstance(model, WithHead) else model
+            check_embedder(cast(ImageEmbedder, base), self.shape_)
         self.history_ = fit(model, x, self._config(), held_out=held_out)
         self.model_ = model
 
@@ -481,7 +485,7 @@ class FeatureDetector(ImageDetector):
         """(b c h w) → (b d h' w')."""
         maps = called("features", self.network_, x)
         got = tuple(maps.shape) if isinstance(maps, Tensor) else type(maps).__name__
-        if not isinstance(maps, Tensor) or maps.ndim != 4 or len(maps) != len(x):
+        if not isinstance(maps, Tensor) or maps.ndim != 4 or len(maps) != len(x) or 0 in maps.shape:
             raise ValueError(f"features must be maps (b d h w): for {tuple(x.shape)} got {got}")
         if not maps.is_floating_point():
             raise ValueError(f"features must be floating point, got {maps.dtype}")

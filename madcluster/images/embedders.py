@@ -109,7 +109,7 @@ def as_image_embedder(module: nn.Module, *, shape: tuple[int, int, int]) -> Imag
         maps = called("network", module, zeros)
     module.train(was_training)
     got = tuple(maps.shape) if isinstance(maps, Tensor) else type(maps).__name__
-    if not isinstance(maps, Tensor) or maps.ndim != 4 or len(maps) != 2:
+    if not isinstance(maps, Tensor) or maps.ndim != 4 or len(maps) != 2 or 0 in maps.shape:
         raise ValueError(
             f"network must return a map of embeddings, (b d h w): for an input of {(2, *shape)} it "
             f"returned {got}"
@@ -138,6 +138,30 @@ def called(name: str, module: nn.Module, x: Tensor) -> Any:
         raise
     except RuntimeError as error:
         raise ValueError(f"{name} does not take images {tuple(x.shape)}: {error}") from error
+
+
+def check_embedder(network: ImageEmbedder, shape: tuple[int, int, int]) -> None:
+    """Raise a ValueError unless a network keeps what `ImageEmbedder` says, for images (c h w)."""
+    like = next(network.parameters(), torch.empty(0))
+    zeros = torch.zeros(2, *shape, dtype=like.dtype, device=like.device)
+    rows, columns = grid_of(network, zeros)
+    was_training = network.training
+    network.eval()
+    with torch.no_grad():
+        found = called("network", network, zeros)
+    network.train(was_training)
+    if not isinstance(found, Embedding):
+        raise ValueError(f"network must return an Embedding, got {type(found).__name__}")
+    steps = 2, rows * columns
+    if found.h.shape != (*steps, network.d):
+        raise ValueError(
+            f"network must return embeddings {(*steps, network.d)} for images {tuple(zeros.shape)}, as "
+            f"its stride and d say, got {tuple(found.h.shape)}"
+        )
+    if found.h.dtype != like.dtype:
+        raise ValueError(f"network must return embeddings of {like.dtype}, got {found.h.dtype}")
+    if found.score is not None and found.score.shape != steps:
+        raise ValueError(f"network must return scores {steps}, got {tuple(found.score.shape)}")
 
 
 def grid_of(model: Embedder, x: Tensor) -> tuple[int, int]:
