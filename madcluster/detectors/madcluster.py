@@ -109,7 +109,7 @@ class MADCluster(Detector):
         The fitted network.
     history_ : History
         Its training, epoch by epoch.
-    certificate_ : Certificate or None
+    certificate_ : madcluster.diagnostics.Certificate or None
         For a head that is trained by contrast: whether the score tells held-out windows from corrupted
         copies, as no collapsed network does; see `madcluster.diagnostics.Certificate`. `fit` warns
         where it does not hold. The windows are of the tail that was kept for validation.
