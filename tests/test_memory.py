@@ -23,4 +23,6 @@ pytestmark = pytest.mark.skipif(
 def test_four_times_the_rows_take_no_more_than_four_times_the_memory(name, what):
     small, large = (script("memory").case(name, what, rows) for rows in (10_000, 40_000))
     assert large > 1, "MiB: the rows are seen"
-    assert large < 4 * small + 20, f"MiB: {small} and {large}"
+    # what allocators keep differs by some 20 MiB from one process to the next; one layer of a network
+    # for all windows of the larger case at once would be 98 MiB
+    assert large < 4 * small + 40, f"MiB: {small} and {large}"
