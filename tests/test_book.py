@@ -140,7 +140,7 @@ def test_the_book_was_executed_whole_and_without_a_remark(path):
         ),
         ({"PROTOCOL": "paper"}, "protocol must be one of .*'honest'"),
         ({"OBJECTIVE": "two-class"}, "objective must be one of .*'soft-boundary'"),
-        ({"HEADS": ["yes"]}, "head must be True or False"),
+        ({"HEADS": ["yes"]}, "head must be one of .*'contrastive'"),
         ({"SEEDS": []}, "the grid is empty"),
     ],
 )
