@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import logging
 import os
 import tempfile
 from collections.abc import Mapping
@@ -13,6 +14,7 @@ from madcluster.files import whole_file
 __all__ = ["run_notebook", "write_page"]
 
 INSTALL = 'a report needs more than the package: pip install "madcluster[report]"'
+QUIET = logging.NullHandler()  # the same one at each call
 
 
 def run_notebook(
@@ -52,6 +54,8 @@ def run_notebook(
     except ImportError as error:
         raise ImportError(f"{error}; {INSTALL}") from error
 
+    # it also logs that a kernel died, which would reach the screen where nobody has set up logging
+    logging.getLogger("papermill").addHandler(QUIET)
     with tempfile.TemporaryDirectory(prefix="kernel-") as folder, tempfile.TemporaryFile() as said:
 
         class SocketFileKernelManager(AsyncKernelManager):
