@@ -29,9 +29,11 @@ from madcluster.study.as_released import (
     ReleasedWiring,
     clustering_loss,
     evaluate,
+    results_table,
     window_labels,
     window_scores,
 )
+from madcluster.study.benchmark import execute, grid
 
 WINDOW = 20
 RANGED = ("R_AUC_ROC", "R_AUC_PR", "VUS_ROC", "VUS_PR")
@@ -615,6 +617,55 @@ def test_noise_of_a_few_values_on_msl(data_root):
         found.append([values["f1_score"], values["VUS_ROC"], values["VUS_PR"]])
     # the appendix prints .28, .52 and .19 for DCdetector alone (Table 2)
     assert np.mean(found, axis=0) == pytest.approx((0.283, 0.525, 0.198), abs=0.006)
+
+
+# --- the file that the release writes ---------------------------------------------------------------
+
+OF_ITS_README = (  # the lines of the released README that read its file, without their other names
+    'results["precision"].mean()',
+    'results["recall"].mean()',
+    'results["f1_score"].mean()',
+    'results["aupr"].mean()',
+    'results["roc_auc"].mean()',
+    'results["R_AUC_ROC"].mean()',
+    'results["R_AUC_PR"].mean()',
+    'results["VUS_ROC"].mean()',
+    'results["VUS_PR"].mean()',
+    'results["Affiliation_Precision"].mean()',
+    'results["Affiliation_Recall"].mean()',
+)
+
+
+def released_runs():
+    plants = {"synthetic": ["plant-0", "plant-1"]}
+    runs = grid(["synthetic"], ["pca_error", "l2_norm"], entities=plants, protocol="release")
+    return pd.DataFrame([execute(run) for run in runs])
+
+
+def test_the_file_is_read_as_the_released_readme_reads_it(tmp_path):
+    runs = released_runs().query("embedder == 'pca_error'")
+    results_table(runs).to_csv(tmp_path / "results.csv", index=False)
+    results = pd.read_csv(tmp_path / "results.csv")
+    assert list(results["fname"]) == ["plant-0", "plant-1"]
+    for line in OF_ITS_README:
+        name = line.split('"')[1]
+        assert eval(line) == pytest.approx(runs[name].mean(), rel=1e-9)
+    assert list(results.columns[1:]) == [line.split('"')[1] for line in OF_ITS_README]
+
+
+def test_the_file_is_of_one_detector_on_one_data_set():
+    runs = released_runs()
+    with pytest.raises(ValueError, match="has plant-0 more than once"):
+        results_table(runs)
+    one = runs.query("embedder == 'pca_error'")
+    with pytest.raises(ValueError, match=r"one data set, got \['PSM', 'synthetic'\]"):
+        results_table(one.assign(dataset=["PSM", "synthetic"]))
+    with pytest.raises(ValueError, match=r"one data set, got \[\]"):
+        results_table(one.head(0))
+    with pytest.raises(ValueError, match=r"no column \['VUS_PR'\]"):
+        results_table(one.drop(columns="VUS_PR"))
+    psm = results_table(one.head(1).assign(dataset="PSM"))
+    assert list(psm["fname"]) == ["All-data"]
 
 
 # --- the page of the book -------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from typing import get_args
 
 import numpy as np
+import pandas as pd
 import torch
 from numpy.typing import ArrayLike
 from sklearn import metrics as sklearn_metrics
@@ -27,7 +28,14 @@ from madcluster.metrics.ranges import _range_auc, _vus
 from madcluster.models import DCdetector, Embedder, Embedding
 from madcluster.models.base import windows_of
 
-__all__ = ["ReleasedWiring", "clustering_loss", "evaluate", "window_labels", "window_scores"]
+__all__ = [
+    "ReleasedWiring",
+    "clustering_loss",
+    "evaluate",
+    "results_table",
+    "window_labels",
+    "window_scores",
+]
 
 DROPOUT = 0.1  # of the tokens
 TEMPERATURE = 50.0  # of the softmax over the discrepancies of a window
@@ -162,6 +170,48 @@ def evaluate(labels: ArrayLike, scores: ArrayLike, *, window: int = 100) -> dict
         "Affiliation_Precision": affiliation.precision,
         "Affiliation_Recall": affiliation.recall,
     }
+
+
+RESULTS = (  # columns of the release's file, in its order
+    *("precision", "recall", "f1_score", "aupr", "roc_auc", "R_AUC_ROC", "R_AUC_PR"),
+    *("VUS_ROC", "VUS_PR", "Affiliation_Precision", "Affiliation_Recall"),
+)
+OF_ONE_SERIES = ("PSM", "PSM_excerpt")  # the release names the entity of such a data set "All-data"
+
+
+def results_table(table: pd.DataFrame) -> pd.DataFrame:
+    """Runs of one detector on one data set, as the file that the released solver writes.
+
+    Its README averages the columns of that file, so ``results_table(table).to_csv(path, index=False)``
+    is a file that its lines read.
+
+    Parameters
+    ----------
+    table : rows of `madcluster.study.benchmark`
+        Of one data set and of one detector with one seed, so that an entity is there once.
+
+    Returns
+    -------
+    fname, which is the entity, and the eleven metrics. A run that failed has a row without metrics, so
+    a mean over the file is that of the others.
+
+    Raises
+    ------
+    ValueError
+        If the table has no row or no such columns, has several data sets, or an entity twice.
+    """
+    needed = ["dataset", "entity", *RESULTS]
+    if missing := [name for name in needed if name not in table]:
+        raise ValueError(f"the table has no column {missing}")
+    names = sorted(table["dataset"].unique())
+    if len(names) != 1:
+        raise ValueError(f"the table must be of one data set, got {names}")
+    if (twice := table["entity"][table["entity"].duplicated()]).size:
+        raise ValueError(
+            f"the table must be of one detector and seed, but has {twice.iloc[0]} more than once"
+        )
+    entity = "All-data" if names[0] in OF_ONE_SERIES else table["entity"]
+    return table.assign(fname=entity)[["fname", *RESULTS]].reset_index(drop=True)
 
 
 def clustering_loss(q: Tensor, threshold: Tensor | float, smoothing: float = 0.01) -> Tensor:
