@@ -6,8 +6,18 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from madcluster.detectors import DETECTORS
+from madcluster.models import EMBEDDERS
 from madcluster.study.benchmark import AGGREGATES, OF_VIEWS, SMOOTHS, view_name
-from madcluster.study.comparison import SIMPLE, method_names, primary, scores
+from madcluster.study.comparison import (
+    SIMPLE,
+    complete,
+    in_prose,
+    listed,
+    method_names,
+    primary,
+    scores,
+)
 from madcluster.study.statistics import compare
 
 NETWORKS = ("deepsvdd", "usad")
@@ -136,6 +146,45 @@ def test_the_mean_and_the_interval_are_those_of_the_entities():
     alone = compare(gap.assign(question="cost", of="kmeans", seed=0), by=("question", "of"))
     columns = ["entities", "better", "worse", "mean", "lower", "upper", "p"]
     pd.testing.assert_frame_equal(primary(runs).loc[alone.index, columns], alone[columns])
+
+
+def test_complete_keeps_entities_that_every_method_has_seen():
+    runs = table()
+    missing = (runs["embedder"] == "kmeans") & (runs["entity"] == "e05")
+    left = complete(runs[~missing])
+    assert set(runs["entity"]) - set(left["entity"]) == {"e05"}
+    assert len(left) == (runs["entity"] != "e05").sum()
+    failed = runs.assign(status=np.where(missing, "failed", "done"))
+    assert len(complete(failed)) == len(runs)
+    seeds = runs[~missing | (runs["seed"] > 0)]
+    assert "e05" not in set(complete(seeds)["entity"])
+
+
+def test_complete_of_several_data_sets_tells_their_entities_apart():
+    both = pd.concat([table(), table().assign(dataset="y")])
+    missing = (both["dataset"] == "y") & (both["entity"] == "e01") & (both["embedder"] == "usad")
+    left = complete(both[~missing])
+    assert "e01" in set(left[left["dataset"] == "x"]["entity"])
+    assert "e01" not in set(left[left["dataset"] == "y"]["entity"])
+
+
+def test_verdicts_are_listed_as_a_sentence_has_them():
+    found = primary(table())
+    assert listed(found, "head", "more") == "Deep SVDD and USAD"
+    assert listed(found, "head", "less", none="no network") == "no network"
+    with pytest.raises(ValueError, match="no question 'heads'"):
+        listed(found, "heads", "more")
+    with pytest.raises(ValueError, match="verdict must be"):
+        listed(found, "head", "better")
+
+
+def test_every_method_has_a_name_in_prose():
+    for name in (*EMBEDDERS, *SIMPLE, "l2_norm", "random_features", "ensemble"):
+        assert name in EMBEDDERS or name in DETECTORS
+        assert "_" not in in_prose(name)
+        assert "_" not in in_prose(f"{name} + head")
+    assert in_prose("usad + head, untrained") == "USAD with the head, untrained"
+    assert in_prose("kmeans, min-max") == "k-means on min-max rows"
 
 
 def test_what_is_missing_is_named():

@@ -13,15 +13,37 @@ import pandas as pd
 
 from madcluster.aggregation import Aggregate, Smooth
 from madcluster.study.benchmark import PLAIN, view_name
+from madcluster.study.claims import in_words
 from madcluster.study.statistics import compare
 
-__all__ = ["method_names", "primary", "scores"]
+__all__ = ["complete", "in_prose", "listed", "method_names", "primary", "scores"]
 
 TRAINED = "deepsvdd + head"  # the default of the package
 SIMPLE = ("mahalanobis", "linear_autoregression", "pca_error", "nearest_neighbor", "kmeans")
 OF_ONE_ROW = ("l2_norm", "pca_error", "mahalanobis, window=1")
 ENTITY = ["dataset", "entity"]
 Side = tuple[str, Aggregate, Smooth]  # method, aggregate and smoothing
+IN_PROSE = {  # names of methods, as a sentence has them
+    "deepsvdd": "Deep SVDD",
+    "usad": "USAD",
+    "beatgan": "BeatGAN",
+    "omnianomaly": "OmniAnomaly",
+    "thoc": "THOC",
+    "anomaly_transformer": "Anomaly Transformer",
+    "dcdetector": "DCdetector",
+    "deepant": "DeepAnT",
+    "drnn": "D-RNN",
+    "mahalanobis": "the Gaussian of ten rows",
+    "mahalanobis, window=1": "the Gaussian of one row",
+    "mahalanobis, window=40": "the Gaussian of forty rows",
+    "linear_autoregression": "the linear autoregression",
+    "pca_error": "PCA error",
+    "l2_norm": "the L2 norm",
+    "nearest_neighbor": "the nearest neighbor",
+    "kmeans": "k-means",
+    "random_features": "random features",
+    "ensemble": "the ensemble",
+}
 
 
 def method_names(table: pd.DataFrame) -> pd.Series:
@@ -40,6 +62,63 @@ def method_names(table: pd.DataFrame) -> pd.Series:
     head = np.where(table["head"].astype(bool), " + head", "")
     variant = np.where(table["variant"] == "default", "", ", " + table["variant"])
     return (table["embedder"] + head + variant).rename("method")
+
+
+def in_prose(method: str) -> str:
+    """A method's name as a sentence has it; one that is not known there stays as it is.
+
+    Examples
+    --------
+    >>> in_prose("deepsvdd + head"), in_prose("pca_error, min-max")
+    ('Deep SVDD with the head', 'PCA error on min-max rows')
+    """
+    if method in IN_PROSE:
+        return IN_PROSE[method]
+    name, head, rest = method.partition(" + head")
+    if head:
+        return f"{IN_PROSE.get(name, name)} with the head{rest}"
+    name, _, variant = method.partition(", ")
+    variant = {"": "", "min-max": " on min-max rows"}.get(variant, f", {variant}")
+    return IN_PROSE.get(name, name) + variant
+
+
+def complete(table: pd.DataFrame) -> pd.DataFrame:
+    """Rows of the entities that every method of the table has seen with seed 0.
+
+    Means over the entities that happen to be done would compare methods on different data. A run that
+    failed counts as seen: its entity is missing for its method alone.
+
+    Parameters
+    ----------
+    table : rows of `madcluster.study.benchmark`, some of them still to be run
+    """
+    first = table[table["seed"] == 0]
+    seen = method_names(first).groupby([first["dataset"], first["entity"]]).nunique()
+    whole = seen.index[seen == method_names(first).nunique()]
+    return table[pd.MultiIndex.from_frame(table[ENTITY]).isin(whole)]
+
+
+def listed(found: pd.DataFrame, question: str, verdict: str, *, none: str = "none") -> str:
+    """Those of a question that have one verdict, as a sentence lists them.
+
+    Parameters
+    ----------
+    found : of `primary`
+    question : "head", "training", "cost", "smoothing" and so on, as in its index
+    verdict : "more", "less" or "open"
+
+    Raises
+    ------
+    ValueError
+        If there is no such question or verdict.
+    """
+    if question not in found.index.get_level_values("question"):
+        raise ValueError(f"there is no question {question!r}")
+    if verdict not in ("more", "less", "open"):
+        raise ValueError(f"verdict must be 'more', 'less' or 'open', got {verdict!r}")
+    of_question = found.loc[question]
+    names = of_question.index[of_question["verdict"] == verdict]
+    return in_words([in_prose(str(name)) for name in names], none=none)
 
 
 def scores(
