@@ -116,3 +116,89 @@ def test_the_committed_table_is_the_whole_grid(study):
     assert (
         Path(__file__).parents[1] / "book" / "results" / "collapse.csv"
     ).stat().st_size < 1_000_000
+
+
+# --- centers and losses ---------------------------------------------------------------------------
+
+
+def model_and_windows(study, variant):
+    x = torch.randn(6, 32, 3, generator=torch.Generator().manual_seed(1))
+    model = study.model_of("deepsvdd", study.QUESTIONS[variant], 3, seed=0)
+    model.prepare([x], 0)
+    return model.train(), x
+
+
+@pytest.mark.parametrize(("variant", "rate"), [("paper", 1), ("center: ten times the rate", 10)])
+def test_a_center_moves_at_its_rate(study, variant, rate):
+    model, x = model_and_windows(study, variant)
+    before = model.head.anchors().detach().clone()
+    optimizer = torch.optim.Adam([model.head.centers], lr=1e-3)
+    model(x).loss.backward()
+    optimizer.step()
+    moved = (model.head.anchors().detach() - before).abs()
+    assert moved.max().item() == pytest.approx(rate * 1e-3, rel=1e-3)
+
+
+def test_an_alternating_center_and_the_network_learn_in_turns(study):
+    model, x = model_and_windows(study, "center: alternating")
+    learned = []
+    for _ in range(2 * study.EVERY):
+        model.zero_grad()
+        model(x).loss.backward()
+        of_network = any(p.grad is not None for p in model.embedder.parameters())
+        learned.append((of_network, model.head.centers.grad is not None))
+    assert learned == ([(True, False)] * (study.EVERY - 1) + [(False, True)]) * 2
+
+
+def test_a_center_is_placed_again_before_every_epoch(study):
+    model, x = model_and_windows(study, "center: mean before every epoch")
+    start = model.head.start.clone()
+    with torch.no_grad():
+        model.embedder.outlet.weight *= 0.5
+    model.eval().prepare([x], 1)
+    expected = model.embedder(x).h.flatten(0, 1).mean(0)
+    torch.testing.assert_close(model.head.anchors()[0], expected, rtol=1e-4, atol=1e-6)
+    assert torch.equal(model.head.start, start)
+    assert not model.head.centers.requires_grad
+
+
+@pytest.mark.parametrize(
+    ("variant", "expected"),
+    [
+        ("loss: 1 - q", [0.1, 0.8]),
+        ("loss: (1 - q)^2", [0.01, 0.64]),
+        ("loss: cross-entropy", [-np.log(0.9), -np.log(0.8)]),
+        (
+            "loss: smoothed cross-entropy",
+            [
+                -0.99 * np.log(0.9) - 0.01 * np.log(0.1),
+                -0.01 * np.log(0.2) - 0.99 * np.log(0.8),
+            ],
+        ),
+        ("loss: constant threshold", None),
+    ],
+)
+def test_losses_in_the_place_of_the_papers(study, variant, expected):
+    head = study.StudyHead(16, study.QUESTIONS[variant])
+    q = torch.tensor([0.9, 0.2], dtype=torch.float64)
+    found = head._cluster(q)
+    if expected is None:
+        expected = study.loss.one_directed_adaptive(q, 0.5).tolist()
+    assert found.tolist() == pytest.approx(expected, rel=1e-5)
+    assert not head.theta.requires_grad
+
+
+def test_the_questions_have_the_series_of_the_study_and_more(study, data_root, monkeypatch):
+    monkeypatch.setenv("MADCLUSTER_DATA", str(data_root))
+    few, many = study.series_of_the_study(), study.series_of_the_study(study.MORE_REAL)
+    assert set(few) < set(many)
+    assert len(many) == 13
+    runs = study.questions(many)
+    assert len(runs) == len({run.path(Path("x")) for run in runs}) == 13 * 3 * 2 * 13
+
+
+def test_without_a_loss_the_score_is_the_distance(study):
+    model, x = model_and_windows(study, "loss: none")
+    found = model.head(model.embedder(x).h)
+    assert found.cluster.abs().max() == 0
+    assert found.distance.min() > 0
