@@ -288,8 +288,15 @@ def comparison() -> list[Run]:
 
     few = chosen(SEEDS) | {"PSM_excerpt": list(entities_of("PSM_excerpt"))}
     rest = {d: [e for e in entities_of(d) if e not in few.get(d, ())] for d in DATASETS}
-    order = ("MSL", "SMAP", "PSM_excerpt", "SMD")  # the longest series last
-    names = [(d, e) for each in (few, rest) for d in order for e in each.get(d, ())]
+    names = [
+        (dataset, entity)
+        for each in (few, rest)
+        for _, dataset, entity in sorted(  # as large a part of each data set at any time
+            ((i + 0.5) / len(entities), dataset, entity)
+            for dataset, entities in each.items()
+            for i, entity in enumerate(entities)
+        )
+    ]
     # each entity whole before the next: stopped at any moment, methods have seen the same ones
     runs = [run for dataset, entity in names for run in part([dataset], {dataset: [entity]})]
     more = partial(grid, list(SEEDS), entities=few, seeds=(1, 2))
