@@ -18,14 +18,14 @@ modes      "Several modes of normal data: is one center enough?" Synthetic plant
            beside the gain of k > 1 in knobs.csv.gz. -> questions_modes.csv, questions_regimes.csv
 small      "Anomalies that leave the cluster only slightly?" Four plants, and four entities each of MSL,
            SMAP and SMD, at equal distances in the names of those with 2,000 train rows. Detectors
-           learn the first three quarters of the train split; in the last, events of one kind and one size are planted: spikes, offsets
-           and noise of 0.25, 0.5, 1, 2 and 4 standard deviations, and frozen stretches and stretches of
-           another time, which have no size; three draws each. Deep SVDD alone, with the head, and with
-           it untrained; PCA error, the Gaussian of ten rows and random features; all smoothed by 20
-           rows, seed 0. Measured: the share of events found at one false alarm in 1,440 normal rows,
-           and VUS-PR. Primary: the head less none, and the head less the Gaussian, at 1 standard
-           deviation, in VUS-PR, the mean over kinds with a size, paired by series, Holm over two.
-           -> questions_small.csv
+           learn the first three quarters of the train split; in the last, events of one kind and one
+           size are planted: spikes, offsets and noise of 0.25, 0.5, 1, 2 and 4 standard deviations, and
+           frozen stretches and stretches of another time, which have no size; three draws each. Deep
+           SVDD alone, with the head, and with it untrained; PCA error, the Gaussian of ten rows and
+           random features; all smoothed by 20 rows, seed 0. Measured: the share of events found at one
+           false alarm in 1,440 normal rows, and VUS-PR. Primary: the head less none, and the head less
+           the Gaussian, at 1 standard deviation, in VUS-PR, the mean over kinds with a size, paired by
+           series, Holm over two. -> questions_small.csv
 
 It can be stopped: what is done lies under _runs/questions. Needs $MADCLUSTER_DATA.
 """
