@@ -259,7 +259,7 @@ def rows() -> list[Run]:
 
 
 def comparison() -> list[Run]:
-    """By book/results/protocol.md; the entities with three seeds first, and one after the other."""
+    """By book/results/protocol.md: what its questions on one network and on none need comes first."""
     plain = [name for name in PLAIN if name != "ensemble"]
     scaled = [name for name in plain if "scaler" in signature(DETECTORS[name]).parameters]
     drawn = [name for name in plain if "seed" in signature(DETECTORS[name]).parameters]
@@ -267,24 +267,23 @@ def comparison() -> list[Run]:
     def untrained_settings(dataset: str, embedder: str) -> dict[str, Any]:
         return {**cpu_settings(dataset, embedder), **UNTRAINED}
 
-    def part(datasets: Sequence[str], entities: Mapping[str, Sequence[str]] | None) -> list[Run]:
-        every = partial(grid, datasets, entities=entities)
-        runs = every(plain, views="all")
-        minmax = {"scaler": "minmax"}
-        runs += every(scaled, views="all", variant="min-max", settings=minmax)
-        for window in (1, 40):
-            long = {"window": window}
-            runs += every(["mahalanobis"], views="all", variant=f"window={window}", settings=long)
-        runs += every(list(EMBEDDERS), views="all", settings=cpu_settings)
-        runs += every(["ensemble"], views="own")
-        runs += every(["ensemble"], views="own", variant="last", settings={"aggregate": "last"})
-        return runs + every(
-            list(EMBEDDERS),
-            heads=(True,),
-            views="own",
-            variant="untrained",
-            settings=untrained_settings,
-        )
+    def networks(dataset: str, entity: str, names: Sequence[str]) -> list[Run]:
+        every = partial(grid, [dataset], names, entities={dataset: [entity]})
+        still = {"heads": (True,), "variant": "untrained", "settings": untrained_settings}
+        return every(views="all", settings=cpu_settings) + every(views="own", **still)
+
+    def simple(dataset: str, entity: str) -> list[Run]:
+        every = partial(grid, [dataset], entities={dataset: [entity]})
+        one_row = {"variant": "window=1", "settings": {"window": 1}}
+        runs = every(plain, views="all") + every(["mahalanobis"], views="all", **one_row)
+        return runs + every(["ensemble"], views="own")
+
+    def beside(dataset: str, entity: str) -> list[Run]:
+        every = partial(grid, [dataset], entities={dataset: [entity]})
+        minmax, long, last = {"scaler": "minmax"}, {"window": 40}, {"aggregate": "last"}
+        runs = every(scaled, views="all", variant="min-max", settings=minmax)
+        runs += every(["mahalanobis"], views="all", variant="window=40", settings=long)
+        return runs + every(["ensemble"], views="own", variant="last", settings=last)
 
     few = chosen(SEEDS) | {"PSM_excerpt": list(entities_of("PSM_excerpt"))}
     rest = {d: [e for e in entities_of(d) if e not in few.get(d, ())] for d in DATASETS}
@@ -297,8 +296,10 @@ def comparison() -> list[Run]:
             for i, entity in enumerate(entities)
         )
     ]
-    # each entity whole before the next: stopped at any moment, methods have seen the same ones
-    runs = [run for dataset, entity in names for run in part([dataset], {dataset: [entity]})]
+    others = [name for name in EMBEDDERS if name != "deepsvdd"]
+    runs = [run for each in names for run in simple(*each) + networks(*each, ["deepsvdd"])]
+    runs += [run for each in names for run in networks(*each, others)]
+    runs += [run for each in names for run in beside(*each)]
     more = partial(grid, list(SEEDS), entities=few, seeds=(1, 2))
     runs += more(drawn, views="all") + more(list(EMBEDDERS), views="own", settings=cpu_settings)
     return list({run.key: run for run in runs}.values())
