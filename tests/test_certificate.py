@@ -6,6 +6,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
+import sympy as sp
 import torch
 from test_loss import closed_form
 
@@ -90,6 +91,32 @@ def test_the_certified_order_is_that_of_the_branches():
         slope = [(1 - f2(arb(x), arb(other))) / (1 - arb(x)) for x in (at - 1e-6, at + 1e-6)]
         fall = float((slope[0] - slope[1]) / arb(2e-6)) * (1 - at) ** 2
         assert float(CLAIMS["order"].value(arb(at), arb(other))) == pytest.approx(fall, rel=1e-4)
+
+
+def test_the_facts_that_the_lemmas_rest_on():
+    """The equalities of the module's docstring, by computer algebra."""
+    nu, q, a = sp.symbols("nu q a", positive=True)
+    lam, g = -sp.log(nu), nu ** (1 - nu)
+    s = (1 - g) / (1 - nu)
+
+    def decay(x):
+        return (1 - sp.exp(-x)) / x
+
+    def gap(x):
+        return 1 + nu * (x - 1) - x**nu
+
+    def same(left, right):
+        return sp.simplify(sp.expand_log(sp.powsimp(sp.expand(left - right)))) == 0
+
+    assert same(s, lam * decay((1 - nu) * lam))
+    assert same(1 - s, nu * (sp.exp(nu * lam) - 1) / (1 - nu))
+    assert same(1 - s * (1 - q), s * q + 1 - s)
+    assert same(sp.diff(sp.log(g), nu), lam + (1 - nu) / nu)
+    assert same(gap(sp.exp(-a)), nu * a * (decay(nu * a) - decay(a)))
+    assert same(gap(nu), nu * lam * (decay(nu * lam) - decay(lam)))
+    assert same(gap(1 / nu), -nu * lam * (decay(-nu * lam) - decay(-lam)))
+    assert same(-sp.diff(s, nu) * (1 - nu) ** 2, g * (1 - nu) * lam + g / nu * gap(nu))
+    assert not same(gap(q), gap(nu))
 
 
 def test_the_kink_is_the_difference_of_the_slopes():

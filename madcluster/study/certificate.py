@@ -5,11 +5,24 @@ inequality on each of them with ball arithmetic (Arb, through python-flint), in 
 error is part of the result. Boxes that do not yet decide are bisected.
 
 Most values vanish somewhere on the edge of the square, where no finite number of boxes would do. Each
-edge is therefore a `Strip` with a lemma of its own, proved in chapter 6: value ≥ factor · bound, with a
-positive factor that takes up the zero and a bound that stays away from it. Ball arithmetic then proves
-bound > 0 on the *closed* strip. Nothing is left out: the areas are exact fractions that sum to 1.
-Finitely many closed boxes of total area 1 in the square cover it, for what they missed would be open
-and have no area.
+edge is therefore a `Strip` with a lemma of its own: value ≥ factor · bound, with a positive factor that
+takes up the zero and a bound that stays away from it. Ball arithmetic then proves bound > 0 on the
+*closed* strip. Nothing is left out: the areas are exact fractions that sum to 1. Finitely many closed
+boxes of total area 1 in the square cover it, for what they missed would be open and have no area.
+
+The lemmas rest on five facts. Let λ = −log ν, a = −log q, g = ν^(1−ν) and s = (1 − g)/(1−ν). Let
+E(x) = ∫₀¹ exp(−xt) dt = (1 − exp(−x))/x and E₁ = −E′; both are positive and fall. Let
+B(x) = 1 + ν(x−1) − x^ν, which is positive except at x = 1 (Bernoulli). On the open square:
+
+1. s = λ·E((1−ν)λ) ≤ λ, as g = exp(−(1−ν)λ) and E ≤ 1. And 1 − s = (g − ν)/(1−ν)
+   = ν(exp(νλ) − 1)/(1−ν) ≥ ν²λ > 0, as exp(x) − 1 ≥ x.
+2. f1 = s·q + (1−s) with 0 < s < 1, so f1 ≥ s·q, f1 ≥ 1 − s and f1 ≤ 1.
+3. g rises in ν, as (log g)′ = λ + (1−ν)/ν > 0. νλ rises for ν < 1/e, as (νλ)′ = λ − 1. And s ≥ 1 − g.
+4. B(q) = (1 − exp(−νa)) − ν(1 − exp(−a)) = νa·(E(νa) − E(a)) = ν(1−ν)a²·m, where m is the mean of E₁
+   between νa and a. The same holds for B(ν) with a = λ, and for B(1/ν) with a = −λ.
+5. B(q) falls in q, as B′ = ν(1 − q^(ν−1)) < 0. f2 = q·exp(νa) ≥ q·(1 + νa). From
+   −log(1−y) = y + y²/2 + … follow a ≥ (1−q)(1 + (1−q)/2) and λ ≥ 1 − ν. From
+   −s′·(1−ν)² = g(1−ν)λ + g·B(ν)/ν follow −s′ ≥ gλ/(1−ν), hence −s′ ≥ g and −s′ ≥ νλ.
 
 python-flint is needed for `certify` alone: pip install python-flint
 """
