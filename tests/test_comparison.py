@@ -11,6 +11,7 @@ from madcluster.models import EMBEDDERS
 from madcluster.study.benchmark import AGGREGATES, OF_VIEWS, SMOOTHS, view_name
 from madcluster.study.comparison import (
     SIMPLE,
+    common,
     complete,
     in_prose,
     listed,
@@ -166,6 +167,19 @@ def test_complete_of_several_data_sets_tells_their_entities_apart():
     left = complete(both[~missing])
     assert "e01" in set(left[left["dataset"] == "x"]["entity"])
     assert "e01" not in set(left[left["dataset"] == "y"]["entity"])
+
+
+def test_common_keeps_the_methods_that_have_seen_the_same_entities():
+    wide = scores(table())
+    wide.loc[("x", "e03"), ["usad", "deepsvdd + head"]] = np.nan
+    wide.loc[("x", "e04"), "kmeans"] = np.nan
+    wide["constant"] = 0.1
+    left = common(wide)
+    assert set(wide.index) - set(left.index) == {("x", "e03")}
+    assert set(wide.columns) - set(left.columns) == {"kmeans", "constant"}
+    assert left.notna().all(axis=None)
+    with pytest.raises(ValueError, match="no method 'thoc'"):
+        common(wide, "thoc")
 
 
 def test_verdicts_are_listed_as_a_sentence_has_them():

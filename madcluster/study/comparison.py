@@ -16,7 +16,7 @@ from madcluster.study.benchmark import PLAIN, view_name
 from madcluster.study.claims import in_words
 from madcluster.study.statistics import compare
 
-__all__ = ["complete", "in_prose", "listed", "method_names", "primary", "scores"]
+__all__ = ["common", "complete", "in_prose", "listed", "method_names", "primary", "scores"]
 
 TRAINED = "deepsvdd + head"  # the default of the package
 SIMPLE = ("mahalanobis", "linear_autoregression", "pca_error", "nearest_neighbor", "kmeans")
@@ -96,6 +96,28 @@ def complete(table: pd.DataFrame) -> pd.DataFrame:
     seen = method_names(first).groupby([first["dataset"], first["entity"]]).nunique()
     whole = seen.index[seen == method_names(first).nunique()]
     return table[pd.MultiIndex.from_frame(table[ENTITY]).isin(whole)]
+
+
+def common(wide: pd.DataFrame, method: str = TRAINED) -> pd.DataFrame:
+    """The entities that one method has seen, and of the other methods those that have seen them all.
+
+    So a mean over the rows compares methods on the same data while some of the runs are still to be
+    done. A constant score, which ranks nothing, is left out.
+
+    Parameters
+    ----------
+    wide : of `scores`
+    method : one of its columns; by default Deep SVDD with the head
+
+    Raises
+    ------
+    ValueError
+        If there is no such method.
+    """
+    if method not in wide:
+        raise ValueError(f"there is no method {method!r}")
+    rows = wide.dropna(subset=[method]).dropna(axis=1)
+    return rows.drop(columns="constant", errors="ignore")
 
 
 def listed(found: pd.DataFrame, question: str, verdict: str, *, none: str = "none") -> str:
