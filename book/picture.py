@@ -1,7 +1,7 @@
 """Draw the picture of the README and of the first page, and the cover: python book/picture.py
 
-What the book found, in little: scores on a plant, which is easy for a network, and every method of the
-committed runs on the collections of chapter 13. None is picked.
+What the book found, in little: on a plant, what smoothing does to a score; and every method of the
+comparison of chapter 13 on real collections, before and after the same smoothing. None is picked.
 """
 
 from pathlib import Path
@@ -10,73 +10,84 @@ import matplotlib.pyplot as plt
 from matplotlib.figure import SubFigure
 
 from madcluster import MADCluster, evaluate, synthetic
-from madcluster.detectors import Mahalanobis
+from madcluster.detectors import Mahalanobis, PCAError
 from madcluster.models import EMBEDDERS
 from madcluster.study import plots
 from madcluster.study.claims import claim
+from madcluster.study.comparison import common, scores
 from madcluster.study.results import read_result
 
 KINDS = {  # of methods: color, marker
-    "network": (plots.SIGNAL, "o"),
-    "network + head": (plots.MADCLUSTER, "s"),
     "no network": (plots.BASELINE, "^"),
+    "untrained, with the head": (plots.CENTER, "D"),
+    "network": (plots.SIGNAL, "o"),
+    "network with the head": (plots.MADCLUSTER, "s"),
 }
 SENSORS = (3, 5, 7)
 
 
 def plant(fig: SubFigure) -> None:
-    """Some sensors, and two scores with their average precisions."""
+    """Some sensors, and three scores with their average precisions."""
     series = synthetic(seed=0)
-    scores = (
-        ("Deep SVDD + head", "network + head", MADCluster("deepsvdd", stride=5)),
-        ("one Gaussian", "no network", Mahalanobis()),
+    scored = (
+        ("Deep SVDD with the head", "network with the head", MADCluster("deepsvdd")),
+        ("PCA error of a row", "no network", PCAError()),
+        ("the same, smoothed by 20 rows", "no network", PCAError(smooth=20)),
     )
-    axes = fig.subplots(5, 1, sharex=True, height_ratios=[1, 1, 1, 1.6, 1.6])
+    axes = fig.subplots(6, 1, sharex=True, height_ratios=[1, 1, 1, 1.6, 1.6, 1.6])
     for channel, ax in zip(SENSORS, axes, strict=False):
         ax.plot(series.test[:, channel], color="0.5", lw=0.5)
         ax.set_ylabel(series.channels[channel], rotation=0, ha="right", va="center", fontsize=8)
-    for (name, kind, detector), ax in zip(scores, axes[3:], strict=True):
+    precisions = []
+    for (name, kind, detector), ax in zip(scored, axes[3:], strict=True):
         values = detector.fit(series.train).decision_function(series.test)
         ax.plot(values, color=KINDS[kind][0], lw=0.8)
         ax.set_ylabel(name, rotation=0, ha="right", va="center", fontsize=8)
-        found = f"AP {evaluate(series.labels, values)['aupr']:.2f}"
+        precisions.append(evaluate(series.labels, values)["aupr"])
+        found = f"AP {precisions[-1]:.2f}"
         ax.text(1.01, 0.5, found, transform=ax.transAxes, va="center", fontsize=8)
+    claim("one row is behind the network", precisions[1] < precisions[0] - 0.03)
+    claim("smoothed it is level with it or ahead", precisions[2] > precisions[0] - 0.03)
     for ax in axes:
         plots.shade(ax, series.labels)
         ax.set_yticks([])
         ax.spines[["left", "bottom"]].set_visible(False)
         ax.tick_params(bottom=False)
     axes[-1].set_xlim(0, len(series.test))
-    fig.suptitle("A synthetic plant: sensors, and two scores", fontsize=9, x=0.01, ha="left")
+    fig.suptitle("A synthetic plant: sensors, and three scores", fontsize=9, x=0.01, ha="left")
+
+
+def kind_of(method: str) -> str:
+    """Of a method, by its name in the comparison."""
+    if method.split(" + ")[0].split(",")[0] not in EMBEDDERS:
+        return "no network"
+    if "untrained" in method:
+        return "untrained, with the head"
+    return "network with the head" if "+ head" in method else "network"
 
 
 def collections(fig: SubFigure) -> None:
     """Every method as a mark at its mean VUS-PR over the series of a collection."""
-    method, series = ["embedder", "head", "variant"], ["dataset", "entity"]
-    runs = read_result("benchmark").query("status == 'done'")
-    methods = (
-        runs[runs["seed"] == 0].groupby(series)[method].apply(lambda of: len(of.drop_duplicates()))
-    )
-    whole = methods[methods == methods.max()].index  # series that every method has seen
-    of_series = runs.groupby([*series, *method])["VUS_PR"].mean()  # over seeds
+    data = read_result("comparison")
+    smoothed, raw = (common(scores(data, smooth=smooth)) for smooth in (20, "off"))
     axes, leaders = fig.subplots(1, 3, sharey=True), set()
     for ax, name in zip(axes, ("MSL", "SMAP", "SMD"), strict=True):
-        entities = [entity for dataset, entity in whole if dataset == name]
-        means = of_series[name].loc[entities].groupby(method).mean()
-        ax.axvline(means["random"].iloc[0], color="0.5", ls=":", lw=1)
-        means = means.drop(["random", "constant"]).sort_values()
-        for (embedder, head, _), value in means.items():
-            kind = "no network" if embedder not in EMBEDDERS else "network + head"
-            kind = "network" if embedder in EMBEDDERS and not head else kind
+        means, before = smoothed.loc[name].mean(), raw.loc[name].mean()
+        ax.axvline(means["random"], color="0.5", ls=":", lw=1)
+        means = means.drop("random").sort_values()
+        for method, value in means.items():
+            kind = kind_of(method)
             color, marker = KINDS[kind]
-            ax.plot(value, list(KINDS).index(kind), marker, color=color, ms=5, alpha=0.7, mew=0)
-        ax.set_title(f"{name}, {len(entities)} series", fontsize=8)
-        ax.set(xlim=(0, 0.6), ylim=(2.5, -0.5), xlabel="mean VUS-PR")
+            place = list(KINDS).index(kind)
+            ax.plot(before[method], place - 0.17, marker, color=color, ms=4, mfc="none", mew=0.7)
+            ax.plot(value, place + 0.17, marker, color=color, ms=5, alpha=0.7, mew=0)
+        ax.set_title(f"{name}, {len(smoothed.loc[name])} series", fontsize=8)
+        ax.set(xlim=(0, 0.75), ylim=(len(KINDS) - 0.5, -0.5), xlabel="mean VUS-PR")
         leaders.add(kind)  # of the last, which is the highest
     claim("no kind leads on all three collections", len(leaders) > 1)
-    axes[0].set_yticks(range(3), list(KINDS), fontsize=8)
+    axes[0].set_yticks(range(len(KINDS)), list(KINDS), fontsize=8)
     fig.suptitle(
-        "Real collections: every method of chapter 13 (dotted: a random score)",
+        "Real collections: a mark for each method, unsmoothed (hollow) and smoothed by 20 rows",
         **{"fontsize": 9, "x": 0.01, "ha": "left"},
     )
 
@@ -103,8 +114,8 @@ def cover() -> plt.Figure:
 
 def main() -> None:
     plots.use_style()
-    fig = plt.figure(figsize=(6.5, 4.8))
-    grid = fig.add_gridspec(2, 1, height_ratios=[1.5, 1], hspace=0.04)
+    fig = plt.figure(figsize=(6.5, 5.6))
+    grid = fig.add_gridspec(2, 1, height_ratios=[1.45, 1], hspace=0.04)
     plant(fig.add_subfigure(grid[0]))
     collections(fig.add_subfigure(grid[1]))
     folder = Path(__file__).with_name("_static")
