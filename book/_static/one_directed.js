@@ -65,7 +65,7 @@ function drawOneDirected(box) {
   const grip = make("circle", { r: 7, fill: "currentColor", "pointer-events": "none" }, svg);
 
   const controls = document.createElement("div");
-  controls.className = "od-controls";
+  controls.className = "controls";
   const said = document.createElement("p");
   said.setAttribute("aria-live", "polite");
   const inputs = {};

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
 from pathlib import Path
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -23,6 +27,7 @@ __all__ = [
     "SCORE",
     "SIGNAL",
     "THRESHOLD",
+    "Sliders",
     "plot_differences",
     "plot_ranks",
     "plot_scores",
@@ -158,3 +163,46 @@ def plot_ranks(ranks: Ranks) -> Figure:
         ax.spines[side].set_visible(False)
     ax.spines["top"].set_visible(True)
     return fig
+
+
+@dataclass(frozen=True)
+class Sliders:
+    """A figure with sliders: an output of a cell that `book/_static/sliders.js` draws in a page.
+
+    Parameters
+    ----------
+    figure : str
+        Of the script: "threshold", "delay" or "shrink".
+    values : mapping
+        What the figure shows: names, numbers, and lists or arrays of them. Numbers are written with
+        four digits, and must be finite.
+    otherwise : str
+        A sentence for where no script runs: JupyterLab, a reader of EPUB, paper.
+    """
+
+    figure: str
+    values: Mapping[str, Any]
+    otherwise: str
+
+    def __repr__(self) -> str:
+        return self.otherwise
+
+    def _repr_html_(self) -> str:
+        numbers = json.dumps(_plain(self.values), allow_nan=False, separators=(",", ":"))
+        closed = numbers.replace("</", r"<\/")  # would end the script
+        return (
+            f'<div class="sliders" data-figure="{escape(self.figure)}"><p>{escape(self.otherwise)}</p>'
+            f'<script type="application/json">{closed}</script></div>'
+        )
+
+
+def _plain(value: Any) -> Any:
+    """As JSON has it."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(each) for key, each in value.items()}
+    if isinstance(value, str):
+        return value
+    if np.ndim(value):
+        return [_plain(each) for each in value]
+    number = np.asarray(value).item()
+    return float(f"{number:.4g}") if isinstance(number, float) else int(number)
