@@ -61,7 +61,7 @@ lab: $(VENV)/.installed
 	MADCLUSTER_PROGRESS=1 $(BIN)/jupyter lab book
 
 benchmark: $(VENV)/.installed
-	for name in fit metrics embedders heads runner; do $(BIN)/python benchmarks/$$name.py || exit 1; done
+	for name in fit metrics embedders heads runner functions_speed; do $(BIN)/python benchmarks/$$name.py || exit 1; done
 
 runs: $(VENV)/.installed
 	$(BIN)/python benchmarks/grid.py --jobs $(JOBS)

@@ -7,7 +7,8 @@ its output-free source. A notebook that was executed before is kept, as long as 
 it may read are what they were; `--all` executes it again. Every notebook is tried; those that fail are
 named at the end with the cell that did. Times and checked claims go into `book/execution_times.md` and
 `book/claims.md`, which `book/status.md` includes; the parameters of all notebooks into
-`book/parameter_tables.md`, which `book/parameters.md` includes.
+`book/parameter_tables.md`, which `book/parameters.md` includes. The functions to copy go into
+`book/functions.md` (see `book/functions.py`).
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 
+import functions
 import nbformat
 import torch
 from papermill import inspect_notebook
@@ -213,6 +215,7 @@ def prepare(stage: Path) -> None:
         shutil.copy(ROOT / name, stage / name)
     no_notebooks = shutil.ignore_patterns("*.ipynb", "__pycache__", ".ipynb_checkpoints", "_runs")
     shutil.copytree(ROOT / "book", stage / "book", ignore=no_notebooks)
+    functions.fill(stage / "book" / "functions.md")
     quiet_kernels(stage)
 
 
