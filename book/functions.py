@@ -87,11 +87,11 @@ class Parts:
 
     def _grouped(self) -> list[str]:
         """One line for all that comes from one module."""
-        froms: dict[str, list[str]] = {}
+        together: dict[str, list[str]] = {}
         for line in sorted(self.imports):
             if match := re.match(r"from (\S+) import (.*)", line):
-                froms.setdefault(match[1], []).append(match[2])
-        return [f"from {module} import {', '.join(names)}" for module, names in froms.items()]
+                together.setdefault(match[1], []).append(match[2])
+        return [f"from {module} import {', '.join(names)}" for module, names in together.items()]
 
 
 def block(names: list[str]) -> str:
