@@ -53,6 +53,10 @@ XHTML = "http://www.w3.org/1999/xhtml"
     ("body", "expected"),
     [
         ("<script>1 < 2</script><style scoped>p</style><p>a</p>", "<p>a</p>"),
+        (
+            '<div class="sliders"><p>a</p><script type="application/json">[1]</script></div>',
+            '<div class="sliders"><p>a</p></div>',
+        ),
         ('<p id="x">a</p><p id="x">b</p>', "<p>a</p><p>b</p>"),
         ('<p id="x">a</p><p id="y">b</p>', '<p id="x">a</p><p id="y">b</p>'),
         ('<table border="1"><tr><td valign="top">a</td></tr></table>', None),
