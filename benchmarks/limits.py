@@ -1,6 +1,7 @@
 """How far every path is from what this machine can do: python benchmarks/limits.py [part …]
 
-Parts, all of them by default; each renews its own rows of book/results/limits.csv:
+Parts, all of them by default; each renews its own rows of book/results/limits.csv, an embedder as soon
+as it is measured:
 
 metrics      every metric against one np.argsort of as many scores, for 28k, 88k and 430k rows
 embedders    training step and inference of every embedder, with and without the head,
@@ -125,23 +126,29 @@ def metric_seconds(n: int) -> dict[str, float]:
     return best(metrics_of(n), rounds=15, least=0.01)
 
 
-def metrics_rows(only: Iterable[str]) -> Iterator[dict[str, object]]:
-    for n in ROWS:
-        seconds = apart(metric_seconds, n)
-        for metric in seconds:
-            if metric in ("argsort", "sort", "copy") or (only and metric not in only):
-                continue
-            yield {
-                "path": metric,
-                "what": f"{n} rows",
-                "floor": "argsort",
-                "floor ms": _ms(seconds["argsort"]),
-                "path ms": _ms(seconds[metric]),
-                "ratio": _short(seconds[metric] / seconds["argsort"]),
-                "sort ms": _ms(seconds["sort"]),
-                "copy ms": _ms(seconds["copy"]),
-                "peak MiB": apart(peak, metrics_of, metric, n),
-            }
+Rows = list[dict[str, object]]
+
+
+def metrics_rows(only: Iterable[str]) -> Iterator[Rows]:
+    yield [row for n in ROWS for row in metrics_at(n, only)]
+
+
+def metrics_at(n: int, only: Iterable[str]) -> Iterator[dict[str, object]]:
+    seconds = apart(metric_seconds, n)
+    for metric in seconds:
+        if metric in ("argsort", "sort", "copy") or (only and metric not in only):
+            continue
+        yield {
+            "path": metric,
+            "what": f"{n} rows",
+            "floor": "argsort",
+            "floor ms": _ms(seconds["argsort"]),
+            "path ms": _ms(seconds[metric]),
+            "ratio": _short(seconds[metric] / seconds["argsort"]),
+            "sort ms": _ms(seconds["sort"]),
+            "copy ms": _ms(seconds["copy"]),
+            "peak MiB": apart(peak, metrics_of, metric, n),
+        }
 
 
 # --- embedders ------------------------------------------------------------------------------------
@@ -303,14 +310,16 @@ def _row(
     }
 
 
-def embedders_rows(only: Iterable[str]) -> Iterator[dict[str, object]]:
+def embedders_rows(only: Iterable[str]) -> Iterator[Rows]:
     for name in EMBEDDERS:
         if only and name not in only:
             continue
+        rows = []
         for head in (False, True):
             for what, row in apart(roofline, name, head).items():
                 path = {"path": name, "what": what, "head": head}
-                yield path | row | {"peak MiB": apart(peak, paths, what, name, head)}
+                rows.append(path | row | {"peak MiB": apart(peak, paths, what, name, head)})
+        yield rows
 
 
 # --- growth by rows -------------------------------------------------------------------------------
@@ -333,15 +342,20 @@ def detector_times(name: str, n: int) -> dict[str, float]:
     return {"fit": fitted["fit"], "score": scored["score"]}
 
 
-def growth_rows(only: Iterable[str]) -> Iterator[dict[str, object]]:
-    for n in OF_METRICS:
-        for metric, seconds in apart(metric_growth, n).items():
-            if not only or metric in only:
-                yield {"path": metric, "what": "metric", "rows": n, "ms": _ms(seconds)}
+def growth_rows(only: Iterable[str]) -> Iterator[Rows]:
+    yield [
+        {"path": metric, "what": "metric", "rows": n, "ms": _ms(seconds)}
+        for n in OF_METRICS
+        for metric, seconds in apart(metric_growth, n).items()
+        if not only or metric in only
+    ]
     for name in EMBEDDERS:
-        for n in OF_DETECTORS if not only or name in only else ():
-            for what, seconds in apart(detector_times, name, n).items():
-                yield {"path": name, "what": what, "rows": n, "ms": _ms(seconds)}
+        if not only or name in only:
+            yield [
+                {"path": name, "what": what, "rows": n, "ms": _ms(seconds)}
+                for n in OF_DETECTORS
+                for what, seconds in apart(detector_times, name, n).items()
+            ]
 
 
 def _ms(seconds: float) -> float:
@@ -367,18 +381,16 @@ def main() -> None:
         parser.error(f"unknown path {sorted(unknown)}")
     torch.set_num_threads(1)
     for part in arguments.parts:
-        rows = []
-        for row in PARTS[part](arguments.only):
-            rows.append(row)
-            print(row, flush=True)
-        table = pd.DataFrame(rows)
-        if part == "growth":
-            renew_result(table.assign(commit=commit(), **provenance()), "limits_growth", by="path")
-            continue
-        renew_result(table.assign(commit=commit(), **provenance()), arguments.to, by="path")
-        worst = table.sort_values("ratio", ascending=False).head(5)
-        print(table.iloc[:, :7].to_string(index=False))
-        print("farthest from their floor:", *worst.to_dict("records"), sep="\n")
+        name = "limits_growth" if part == "growth" else arguments.to
+        found = []
+        for rows in PARTS[part](arguments.only):
+            if rows:
+                found.append(pd.DataFrame(rows).assign(commit=commit(), **provenance()))
+                renew_result(found[-1], name, by="path")
+                print(pd.DataFrame(rows).iloc[:, :8].to_string(index=False), flush=True)
+        if part != "growth":
+            worst = pd.concat(found).sort_values("ratio", ascending=False).head(5)
+            print("farthest from their floor:", worst.iloc[:, :7].to_string(index=False), sep="\n")
 
 
 if __name__ == "__main__":

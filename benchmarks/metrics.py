@@ -1,15 +1,15 @@
 """Our metrics beside `vus` 0.0.6 and scikit-learn: OMP_NUM_THREADS=1 python benchmarks/metrics.py
 
-One thread, one run. Peers alternate with ours on the same input, and every value is compared. Peak
-memory is NumPy's own, above the inputs. `evaluate` is timed on all SMAP and SMD tests in a row where
-$MADCLUSTER_DATA is set, else on a series of that length. Takes about four minutes, nearly all of them
-`vus`. Writes book/results/metrics_cost.csv, and metrics_growth.csv for the log-log figure.
+One thread, one run, CPU seconds, the best of several, so that other work on the machine counts little.
+Peers alternate with ours on the same input, and every value is compared. Peak memory is NumPy's own,
+above the inputs. `evaluate` is timed on all SMAP and SMD tests in a row where $MADCLUSTER_DATA is set,
+else on a series of that length. Takes about four minutes, nearly all of them `vus`. Writes
+book/results/metrics_cost.csv, and metrics_growth.csv for the log-log figure.
 """
 
 from __future__ import annotations
 
 import os
-import statistics
 import time
 import tracemalloc
 from collections.abc import Callable, Iterator
@@ -54,13 +54,13 @@ def flags(n: int, n_events: int, seed: int = 0) -> np.ndarray:
 
 
 def seconds(call: Callable[[], object], *, repeats: int) -> float:
-    """Median time of a call."""
+    """CPU time of a call, the best of several."""
     times = []
     for _ in range(repeats):
-        started = time.perf_counter()
+        started = time.process_time()
         call()
-        times.append(time.perf_counter() - started)
-    return statistics.median(times)
+        times.append(time.process_time() - started)
+    return min(times)
 
 
 def peak(call: Callable[[], object]) -> float:
@@ -116,9 +116,9 @@ def pairs(n: int) -> Iterator[Pair]:
 
 def compare(n: int) -> Iterator[dict[str, object]]:
     for metric, peer, ours, theirs in pairs(n):
-        started = time.perf_counter()
+        started = time.process_time()
         reference = theirs()
-        once = time.perf_counter() - started
+        once = time.process_time() - started
         if peer == "vus":  # equal values, or the times mean nothing
             np.testing.assert_allclose(tuple(ours()), reference, atol=1e-9)
         plain = once if once > 1 else seconds(theirs, repeats=5)

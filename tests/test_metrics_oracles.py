@@ -11,10 +11,13 @@ from vus.utils.metrics import metricor
 
 from madcluster.metrics import (
     affiliation_precision_recall,
+    average_precision_score,
+    best_f1_score,
     best_point_adjusted_f1_score,
     evaluate,
     point_adjusted_f1_score,
     range_auc_score,
+    roc_auc_score,
     soft_labels,
     vus_score,
 )
@@ -134,6 +137,36 @@ def test_the_best_adjusted_f1_is_that_of_the_best_threshold(data, n, most):
     assert best.f1 == pytest.approx(max(of_level.values()))
     # an event below its maximum is no threshold of its own, so the one that is given may lie between
     assert oracles.point_adjusted_f1(labels, scores > best.threshold) == pytest.approx(best.f1)
+
+
+def test_windows_by_parts_and_all_at_once_are_the_same(monkeypatch):
+    rng = np.random.default_rng(0)
+    labels, scores = np.repeat(rng.random(150) < 0.2, 4), rng.normal(size=600)
+    *_, roc, pr = GRADER.RangeAUC_volume_opt(labels.astype(float), scores, 160)
+    assert vus_score(labels, scores, max_window=160) == pytest.approx((roc, pr), abs=1e-9)
+    monkeypatch.setattr("madcluster.metrics.ranges.CACHED", 1)
+    assert vus_score(labels, scores, max_window=160) == pytest.approx((roc, pr), abs=1e-9)
+
+
+def test_runs_by_parts_and_all_at_once_are_the_same(monkeypatch):
+    rng = np.random.default_rng(0)
+    labels, predicted = rng.random((2, 300)) < 0.2
+    expected = oracles.affiliation(labels, predicted)
+    monkeypatch.setattr("madcluster.metrics.affiliation.CACHED", 7)
+    assert affiliation_precision_recall(labels, predicted) == pytest.approx(expected, abs=1e-9)
+
+
+@given(cases(), st.integers(0, 30))
+def test_evaluate_is_every_metric_by_itself(case, window):
+    labels, scores = case
+    found = evaluate(labels, scores, window=window)
+    best = best_f1_score(labels, scores)
+    at_best = affiliation_precision_recall(labels, scores > best.threshold)
+    ranges = range_auc_score(labels, scores, window=window)
+    volumes = vus_score(labels, scores, max_window=window)
+    pointwise = average_precision_score(labels, scores), roc_auc_score(labels, scores)
+    alone = [best.precision, best.recall, best.f1, *pointwise, *ranges, *volumes, *at_best]
+    assert [*found.values()] == pytest.approx(alone)
 
 
 def test_evaluate_has_the_eleven_keys_of_the_release():

@@ -54,6 +54,14 @@ def test_roc_auc_is_the_share_of_pairs_in_order(case):
     assert roc_auc_score(labels, scores) == pytest.approx(expected)
 
 
+@given(cases)
+def test_areas_are_those_of_scikit_learn(case):
+    labels, scores = both_classes(case)
+    assert roc_auc_score(labels, scores) == pytest.approx(sk.roc_auc_score(labels, scores))
+    expected = sk.average_precision_score(labels, scores)
+    assert average_precision_score(labels, scores) == pytest.approx(expected)
+
+
 def test_a_random_score_is_at_the_base_rate():
     rng = np.random.default_rng(0)
     labels = rng.random(20_000) < 0.1

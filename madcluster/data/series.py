@@ -42,8 +42,12 @@ def segments(labels: np.ndarray) -> np.ndarray:
     >>> segments([0, 1, 1, 0, 1]).tolist()
     [[1, 3], [4, 5]]
     """
-    steps = np.diff(np.concatenate([[0], np.asarray(labels, dtype=bool).astype(np.int8), [0]]))
-    return np.stack([np.flatnonzero(steps == 1), np.flatnonzero(steps == -1)], axis=1)
+    flags = np.asarray(labels, dtype=bool)
+    if not len(flags):
+        return np.empty((0, 2), dtype=np.int64)
+    turns = np.flatnonzero(flags[1:] != flags[:-1]) + 1
+    begin, end = np.zeros(int(flags[0]), turns.dtype), np.full(int(flags[-1]), len(flags))
+    return np.concatenate([begin, turns, end]).reshape(-1, 2)
 
 
 def windows(x: np.ndarray, length: int, stride: int = 1) -> np.ndarray:

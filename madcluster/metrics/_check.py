@@ -88,9 +88,9 @@ def _binary(name: str, values: ArrayLike, hint: str = "") -> np.ndarray:
     if vector.dtype == bool:
         return vector
     ones = vector == 1
-    allowed = ones | (vector == 0)
-    if not np.all(allowed):
-        row = int(np.argmin(allowed))
+    zeros = vector == 0
+    if np.count_nonzero(ones) + np.count_nonzero(zeros) < len(vector):
+        row = int(np.argmin(ones | zeros))
         raise ValueError(f"{name} must be 0 or 1, row {row} is {vector[row]}{hint}")
     return ones
 
@@ -107,6 +107,8 @@ def _both_classes(labels: np.ndarray) -> None:
 
 def _up_to_three_values(scores: np.ndarray) -> int:
     """Number of distinct values, counted up to three without a sort."""
+    if len(np.unique(scores[:64])) > 2:  # nearly always, and then nothing more is read
+        return 3
     others = scores[scores != scores[0]]
     if not len(others):
         return 1

@@ -15,12 +15,17 @@ is the mean over anomalous times of an event, 0 where its zone has no prediction
 events.
 
 **The fast form.** Times are continuous, so the means are integrals. The reference implementation
-solves them case by case for each pair of events. Here all are sums: predictions and events begin
-and end at whole steps and zones at half steps, so :math:`d + \min(d, m)` is linear on every half
-step, and :math:`d + \min(d, m_y)`, whose bends lie halfway between two such points, on every
-quarter step. The integral of a linear function is its value at the midpoint times the length. So
-precision is a mean over half steps, recall a mean over quarter steps, both exact, and one pass over
-the series serves all zones.
+solves them case by case for each pair of events. Here each run of predictions, cut where a zone ends,
+is one term of precision, and each gap between two of them one term of recall:
+
+- from J to a distance d the integral of the cost :math:`|J| + d + \min(d, m)` is
+  :math:`|J| d + d^2/2 + \min(d, m) (d - \min(d, m)/2)`;
+- within a gap of length g between two predictions a time is nearer to one of them than to the border
+  of E, so the cost is twice the distance, and its integral up to t is :math:`t^2` in the first half
+  and :math:`g^2/2 - (g - t)^2` in the second; in a gap that ends at a border of E the cost stays at g
+  from its middle on, for there :math:`d + m_y = g`, and the integral is :math:`g t - g^2/4`.
+
+The work grows with runs and events, and with the series only where they are looked for.
 """
 
 from __future__ import annotations
@@ -32,6 +37,7 @@ from numpy.typing import ArrayLike
 
 from madcluster.data import segments
 from madcluster.metrics._check import labels_and_predictions
+from madcluster.metrics._ranked import CACHED
 
 __all__ = ["Affiliation", "affiliation_precision_recall"]
 
@@ -70,60 +76,102 @@ def affiliation_precision_recall(y_true: ArrayLike, y_pred: ArrayLike) -> Affili
     >>> affiliation_precision_recall([0, 0, 0, 1, 1, 0, 0, 0], [0, 0, 1, 1, 0, 0, 0, 0])
     Affiliation(precision=0.8125, recall=0.9375)
     """
-    return _affiliation(*labels_and_predictions(y_true, y_pred))
+    labels, predicted = labels_and_predictions(y_true, y_pred)
+    return _affiliation(segments(labels), predicted)
 
 
-def _affiliation(labels: np.ndarray, predicted: np.ndarray) -> Affiliation:
-    # all positions are counted in half steps: integers, so that no comparison can round
-    events = 2 * segments(labels)  # (s 2)
-    borders = np.concatenate([[0], (events[:-1, 1] + events[1:, 0]) // 2, [2 * len(labels)]])
-    half_steps = np.flatnonzero(np.repeat(predicted, 2))
-    if not len(half_steps):
+def _affiliation(bounds: np.ndarray, predicted: np.ndarray) -> Affiliation:
+    """Of events (s 2), half-open, and predictions (m,) bool."""
+    # all positions are counted in half steps, so that no comparison can round
+    events, runs = 2.0 * bounds, 2.0 * segments(predicted)
+    if not len(runs):
         return Affiliation(precision=float("nan"), recall=0.0)
-    zone_of = np.repeat(np.arange(len(events)), np.diff(borders))  # (2m,)
-    precision = _precision(events, borders, half_steps, zone_of[half_steps])
-    recall = _recall(events, borders, half_steps, len(zone_of))
-    return Affiliation(precision=float(precision), recall=float(recall))
+    inner = (events[:-1, 1] + events[1:, 0]) / 2  # a half step
+    borders = np.concatenate([[0.0], inner, [2.0 * len(predicted)]])
+    starts, stops = _cut(runs, inner)
+    first = np.searchsorted(starts, borders)  # of the runs of each zone, (s + 1,)
+    precision = _precision(events, borders, starts, stops, first)
+    recall = _recall(events, borders, starts, stops, first)
+    return Affiliation(precision=precision, recall=recall)
+
+
+def _cut(runs: np.ndarray, borders: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Starts and stops of runs (r 2), cut at the borders that lie within one."""
+    starts, stops = runs.T
+    after = np.searchsorted(starts, borders)  # the first run that starts at a border or after it
+    within = np.flatnonzero((after > 0) & (stops[after - 1] > borders))
+    after, borders = after[within], borders[within]
+    return np.insert(starts, after, borders), np.insert(stops, after - 1, borders)
 
 
 def _precision(
-    events: np.ndarray, borders: np.ndarray, half_steps: np.ndarray, zone: np.ndarray
+    events: np.ndarray,
+    borders: np.ndarray,
+    starts: np.ndarray,
+    stops: np.ndarray,
+    first: np.ndarray,
 ) -> float:
-    """Mean over predicted half steps of a zone, then over zones that have some."""
-    start, stop = events[:, 0], events[:, 1]  # (s,)
-    size = np.diff(borders)
-    margin = np.minimum(start - borders[:-1], borders[1:] - stop)
-    middle = half_steps + 0.5
-    distance = np.maximum(np.maximum(start[zone] - middle, middle - stop[zone]), 0)
-    nearer = (stop - start)[zone] + distance + np.minimum(distance, margin[zone])
-    chance = np.where(distance > 0, 1 - nearer / size[zone], 1.0)
-    counts = np.bincount(zone, minlength=len(events))
-    sums = np.bincount(zone, weights=chance, minlength=len(events))
-    return float(np.mean(sums[counts > 0] / counts[counts > 0]))
+    """Mean over predicted times of a zone, then over zones that have some."""
+    a, b = events.T  # (s,) each
+    size, n_runs = np.diff(borders), np.diff(first)
+    margin = np.minimum(a - borders[:-1], borders[1:] - b)
+    begin, end, length, most = (np.repeat(of, n_runs) for of in (a, b, b - a, margin))
+
+    def cost_up_to(time: np.ndarray, part: slice) -> np.ndarray:
+        """From the event to a time, negative before it: a run costs the difference of its ends."""
+        after = time[part] - end[part]
+        distance = np.maximum(begin[part] - time[part], after)
+        np.maximum(distance, 0, out=distance)
+        both = np.minimum(distance, most[part])
+        cost = distance / 2
+        cost += both
+        cost += length[part]
+        cost *= distance
+        both *= both
+        both /= 2
+        cost -= both
+        return np.negative(cost, out=cost, where=after < 0)
+
+    cost = np.empty(len(starts))
+    for low in range(0, len(starts), CACHED):
+        part = slice(low, low + CACHED)
+        np.subtract(cost_up_to(stops, part), cost_up_to(starts, part), out=cost[part])
+    some = n_runs > 0
+    costs = np.add.reduceat(cost, first[:-1][some])
+    times = np.add.reduceat(stops - starts, first[:-1][some])
+    return float(np.mean(1 - costs / size[some] / times))
 
 
 def _recall(
-    events: np.ndarray, borders: np.ndarray, half_steps: np.ndarray, n_half_steps: int
+    events: np.ndarray,
+    borders: np.ndarray,
+    starts: np.ndarray,
+    stops: np.ndarray,
+    first: np.ndarray,
 ) -> float:
-    """Mean over the quarter steps of an event, then over events."""
-    lengths = events[:, 1] - events[:, 0]
-    zone = np.repeat(np.arange(len(events)), lengths)  # of each anomalous half step
-    within = np.repeat(events[:, 0] - np.cumsum(lengths) + lengths, lengths) + np.arange(len(zone))
-    # the last predicted half step up to here, and the next one from here on
-    following = np.searchsorted(half_steps, np.arange(n_half_steps))[within]
-    here = half_steps[np.minimum(following, len(half_steps) - 1)] == within
-    previous_end = half_steps[np.maximum(following - 1, 0)] + 1.0
-    next_start = half_steps[np.minimum(following, len(half_steps) - 1)] + 0.0
-    # a prediction of another zone does not count
-    low, high = borders[zone], borders[zone + 1]
-    previous_end[(following == 0) | (previous_end <= low)] = -np.inf
-    next_start[(following == len(half_steps)) | (next_start >= high)] = np.inf
-    chance = np.zeros(len(zone))
-    for quarter in (0.25, 0.75):
-        y = within + quarter
-        distance = np.where(here, 0.0, np.minimum(y - previous_end, next_start - y))
-        border = np.minimum(y - low, high - y)
-        nearer = distance + np.minimum(distance, border)
-        chance += np.where(np.isinf(distance), 0.0, 1 - nearer / (high - low)) / 2
-    sums = np.bincount(zone, weights=chance, minlength=len(events))
-    return np.mean(sums / lengths)
+    """Mean over the times of an event, 0 where its zone has no prediction, then over events."""
+    n_runs = np.diff(first)
+    some = np.flatnonzero(n_runs)
+    # the gap before every run, and behind the last run of every zone
+    begin = np.concatenate([[0.0], stops[:-1], stops[first[1:][some] - 1]])
+    begin[first[:-1][some]] = borders[:-1][some]
+    end = np.concatenate([starts, borders[1:][some]])
+    zone = np.concatenate([np.repeat(np.arange(len(events)), n_runs), some])
+    a, b = events.T
+    at = np.flatnonzero((end > a[zone]) & (begin < b[zone]) & (end > begin))
+    begin, end, zone = begin[at], end[at], zone[at]
+    leading = begin == borders[zone]
+    edge = leading | (end == borders[zone + 1])
+    low, high = np.maximum(begin, a[zone]), np.minimum(end, b[zone])
+    # seen from the prediction, which of a leading gap is its end
+    near = np.where(leading, end - high, low - begin)
+    far = near + high - low
+    gap = end - begin
+
+    def cost_up_to(t: np.ndarray) -> np.ndarray:
+        behind = np.where(edge, gap * t - gap**2 / 4, gap**2 / 2 - (gap - t) ** 2)
+        return np.where(2 * t <= gap, t**2, behind)
+
+    cost = np.bincount(zone, weights=cost_up_to(far) - cost_up_to(near), minlength=len(events))
+    recall = 1 - cost / np.diff(borders) / (b - a)
+    return float(np.sum(recall[some]) / len(events))

@@ -7,14 +7,14 @@ import math
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
-from sklearn import metrics as sklearn_metrics
 
 from madcluster.aggregation import Smooth, smoothed
 from madcluster.arguments import check_seed, check_whole
 from madcluster.metrics._check import labels_and_scores, positive_count
+from madcluster.metrics._ranked import levels_of, ranked
 from madcluster.metrics.affiliation import _affiliation
-from madcluster.metrics.pointwise import _best_f1
-from madcluster.metrics.ranges import _range_auc, _vus
+from madcluster.metrics.pointwise import _average_precision, _best_f1, _roc_auc
+from madcluster.metrics.ranges import _around, _range_auc, _vus
 
 __all__ = ["beside_chance", "evaluate"]
 
@@ -54,22 +54,24 @@ def evaluate(
     """
     labels, scores = labels_and_scores(y_true, y_score)
     window = positive_count("window", window, least=0)
-    if threshold is None:
-        threshold = _best_f1(labels, scores).threshold
-    elif math.isnan(threshold):
+    if threshold is not None and math.isnan(threshold):
         raise ValueError("threshold is NaN")
+    rank = ranked(labels, scores)
+    levels = levels_of(rank.ascending, rank.hits)
+    if threshold is None:
+        threshold = _best_f1(rank.ascending, levels).threshold
     predicted = scores > threshold
-    tp = int((predicted & labels).sum())
-    n_predicted, n_true = int(predicted.sum()), int(labels.sum())
-    range_auc = _range_auc(labels, scores, window, n_thresholds=250)
-    vus = _vus(labels, scores, window, n_thresholds=250)
-    affiliation = _affiliation(labels, predicted)
+    tp = int(np.count_nonzero(predicted & labels))
+    n_predicted, n_true = int(np.count_nonzero(predicted)), len(rank.hits)
+    around = _around(rank, window, n_thresholds=250)
+    range_auc, vus = _range_auc(around, window), _vus(around, window)
+    affiliation = _affiliation(rank.bounds, predicted)
     return {
         "precision": tp / max(n_predicted, 1),
         "recall": tp / n_true,
         "f1_score": 2 * tp / (n_predicted + n_true),
-        "aupr": float(sklearn_metrics.average_precision_score(labels, scores)),
-        "roc_auc": float(sklearn_metrics.roc_auc_score(labels, scores)),
+        "aupr": _average_precision(levels),
+        "roc_auc": _roc_auc(rank.ascending, levels),
         "R_AUC_ROC": range_auc.roc,
         "R_AUC_PR": range_auc.pr,
         "VUS_ROC": vus.roc,

@@ -11,10 +11,10 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
-from sklearn import metrics as sklearn_metrics
 
 from madcluster.data import segments
 from madcluster.metrics._check import labels_and_predictions, labels_and_scores
+from madcluster.metrics._ranked import Levels, levels_of, ranked
 
 __all__ = [
     "BestF1",
@@ -36,26 +36,28 @@ class BestF1(NamedTuple):
 
 
 def average_precision_score(y_true: ArrayLike, y_score: ArrayLike) -> float:
-    """Area under the precision-recall curve by steps (scikit-learn's); base rate for a random score.
+    """Area under the precision-recall curve by steps; the base rate for a random score.
 
     Steps, not straight lines: between two points of the curve precision does not move linearly with
-    recall (Davis and Goadrich, ICML 2006).
+    recall (Davis and Goadrich, ICML 2006). The value is that of scikit-learn.
 
     >>> average_precision_score([0, 0, 1, 1], [0.1, 0.4, 0.35, 0.8])
     0.83...
     """
-    labels, scores = labels_and_scores(y_true, y_score)
-    return float(sklearn_metrics.average_precision_score(labels, scores))
+    rank = ranked(*labels_and_scores(y_true, y_score))
+    return _average_precision(levels_of(rank.ascending, rank.hits))
 
 
 def roc_auc_score(y_true: ArrayLike, y_score: ArrayLike) -> float:
-    """Chance that an anomalous step scores above a normal one (scikit-learn's); 0.5 if random.
+    """Chance that an anomalous step scores above a normal one, a tie being half; 0.5 if random.
+
+    The value is that of scikit-learn.
 
     >>> roc_auc_score([0, 0, 1, 1], [0.1, 0.4, 0.35, 0.8])
     0.75
     """
-    labels, scores = labels_and_scores(y_true, y_score)
-    return float(sklearn_metrics.roc_auc_score(labels, scores))
+    rank = ranked(*labels_and_scores(y_true, y_score))
+    return _roc_auc(rank.ascending, levels_of(rank.ascending, rank.hits))
 
 
 def best_f1_score(y_true: ArrayLike, y_score: ArrayLike) -> BestF1:
@@ -74,7 +76,8 @@ def best_f1_score(y_true: ArrayLike, y_score: ArrayLike) -> BestF1:
     >>> best_f1_score([0, 0, 1, 1], [0.1, 0.6, 0.5, 0.9])
     BestF1(f1=0.8, precision=0.66..., recall=1.0, threshold=0.1)
     """
-    return _best_f1(*labels_and_scores(y_true, y_score))
+    rank = ranked(*labels_and_scores(y_true, y_score))
+    return _best_f1(rank.ascending, levels_of(rank.ascending, rank.hits))
 
 
 def point_adjusted_f1_score(y_true: ArrayLike, y_pred: ArrayLike, *, k: float = 0.0) -> float:
@@ -99,11 +102,10 @@ def point_adjusted_f1_score(y_true: ArrayLike, y_pred: ArrayLike, *, k: float = 
     if not 0 <= k <= 1:
         raise ValueError(f"k is a share and must be within [0, 1], got {k!r}")
     bounds = segments(labels)
-    hits = np.concatenate([[0], np.cumsum(predicted)])
     lengths = bounds[:, 1] - bounds[:, 0]
-    granted = hits[bounds[:, 1]] - hits[bounds[:, 0]]
-    granted = np.where(granted > k * lengths, lengths, granted)
-    false_alarms = np.count_nonzero(predicted & ~labels)
+    hits = np.add.reduceat(predicted[labels].astype(np.int64), np.cumsum(lengths) - lengths)
+    granted = np.where(hits > k * lengths, lengths, hits)
+    false_alarms = np.count_nonzero(predicted) - hits.sum()
     tp = granted.sum()
     return float(2 * tp / (tp + false_alarms + lengths.sum()))
 
@@ -126,24 +128,38 @@ def best_point_adjusted_f1_score(y_true: ArrayLike, y_score: ArrayLike) -> BestF
     BestF1(f1=1.0, precision=1.0, recall=1.0, threshold=0.5)
     """
     labels, scores = labels_and_scores(y_true, y_score)
-    adjusted = scores.copy()
-    for start, stop in segments(labels):
-        adjusted[start:stop] = scores[start:stop].max()
-    return _best_f1(labels, adjusted)
+    rank = ranked(labels, scores)
+    lengths = rank.bounds[:, 1] - rank.bounds[:, 0]
+    highest = np.repeat(rank.highest(), lengths)
+    adjusted = np.sort(np.concatenate([scores[~labels], highest]))
+    return _best_f1(adjusted, levels_of(adjusted, np.sort(highest)))
 
 
-def _best_f1(labels: np.ndarray, scores: np.ndarray) -> BestF1:
-    order = np.argsort(-scores, kind="stable")
-    ranked = scores[order]
-    # tied scores are predicted together: only the last of a tie is a threshold
-    n_predicted = np.append(np.flatnonzero(np.diff(ranked)), len(ranked) - 1) + 1
-    tp = np.cumsum(labels[order])[n_predicted - 1]
-    n_true = tp[-1]
-    f1 = 2 * tp / (n_predicted + n_true)
+def _best_f1(ascending: np.ndarray, levels: Levels) -> BestF1:
+    n_true = int(levels.tp[-1])
+    f1 = 2 * levels.tp / (levels.n_predicted + n_true)
     best = int(np.argmax(f1))
+    tp, n_predicted = int(levels.tp[best]), int(levels.n_predicted[best])
+    below = len(ascending) - n_predicted
     return BestF1(
         f1=float(f1[best]),
-        precision=float(tp[best] / n_predicted[best]),
-        recall=float(tp[best] / n_true),
-        threshold=float(np.append(ranked, -np.inf)[n_predicted[best]]),
+        precision=tp / n_predicted,
+        recall=tp / n_true,
+        threshold=float(ascending[below - 1]) if below else -float("inf"),
     )
+
+
+def _average_precision(levels: Levels) -> float:
+    return float(levels.found @ (levels.tp / levels.n_predicted) / levels.tp[-1])
+
+
+def _roc_auc(ascending: np.ndarray, levels: Levels) -> float:
+    """By ranks (Mann and Whitney), in integers: twice the pairs that are in order, ties once."""
+    n, n_true = len(ascending), int(levels.tp[-1])
+    below = n - levels.n_predicted
+    up_to = below + 1  # scores that are not above the level
+    tied = np.flatnonzero(ascending[np.minimum(up_to, n - 1)] == levels.level)
+    tied = tied[up_to[tied] < n]
+    up_to[tied] = np.searchsorted(ascending, levels.level[tied], side="right")
+    pairs = levels.found @ (below + up_to) - n_true**2
+    return float(pairs / (2 * n_true * (n - n_true)))

@@ -23,8 +23,9 @@ from madcluster.arguments import check_number, check_one_of
 from madcluster.heads import Objective
 from madcluster.loss import distance_and_cosine, radius, soft_boundary
 from madcluster.metrics._check import _binary, labels_and_scores, positive_count
+from madcluster.metrics._ranked import ranked
 from madcluster.metrics.affiliation import _affiliation
-from madcluster.metrics.ranges import _range_auc, _vus
+from madcluster.metrics.ranges import _around, _range_auc, _vus
 from madcluster.models import DCdetector, Embedder, Embedding
 from madcluster.models.base import windows_of
 
@@ -154,9 +155,10 @@ def evaluate(labels: ArrayLike, scores: ArrayLike, *, window: int = 100) -> dict
     best = int(np.argmax(f1))
     predicted = values > thresholds[best]
     # the unchecked forms take a prediction for a score without a warning
-    range_auc = _range_auc(truth, predicted.astype(float), window, n_thresholds=250)
-    vus = _vus(truth, predicted.astype(float), window, n_thresholds=250)
-    affiliation = _affiliation(truth, predicted)
+    rank = ranked(truth, predicted.astype(float))
+    around = _around(rank, window, n_thresholds=250)
+    range_auc, vus = _range_auc(around, window), _vus(around, window)
+    affiliation = _affiliation(rank.bounds, predicted)
     return {
         "precision": float(precision[best]),
         "recall": float(recall[best]),
