@@ -6,8 +6,7 @@ as it is measured:
 metrics      every metric against one np.argsort of as many scores, for 28k, 88k and 430k rows
 embedders    training step and inference of every embedder, with and without the head,
              against the products of matrices and the bytes that they cannot do without
-growth       time by rows: metrics, and an epoch and a scoring of every embedder at the widths of
-             chapter 13 -> limits_growth.csv
+growth       metrics by rows -> limits_growth.csv; embedders.py has networks by window and channels
 
     python benchmarks/limits.py embedders --only usad thoc     # some of them
     python benchmarks/limits.py metrics --to limits_before     # another table
@@ -52,11 +51,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
-from madcluster import MADCluster, synthetic
 from madcluster import metrics as of_scores
 from madcluster.models import EMBEDDERS, Embedder
-from madcluster.study.benchmark import CPU_OPTIONS
-from madcluster.study.results import commit, provenance, renew_result
+from madcluster.study.results import provenance, renew_result
 
 ROWS = 28_000, 88_000, 430_000
 BATCH = 32
@@ -324,38 +321,18 @@ def embedders_rows(only: Iterable[str]) -> Iterator[Rows]:
 
 # --- growth by rows -------------------------------------------------------------------------------
 
-OF_METRICS = tuple(2**power for power in range(10, 21, 2))
-OF_DETECTORS = (2_000, 4_000, 8_000, 16_000)
-
 
 def metric_growth(n: int) -> dict[str, float]:
     return best(metrics_of(n), rounds=7, least=0.005)
 
 
-def detector_times(name: str, n: int) -> dict[str, float]:
-    """CPU seconds of one epoch and of one scoring of n rows, 38 channels."""
-    rows = synthetic(n, n, 38, seed=0).train
-    at = {"stride": 10, "score_stride": 10, "epochs": 1, "batch_size": 16}
-    detector = MADCluster(name, options=CPU_OPTIONS[name], **at)  # type: ignore[arg-type]
-    fitted = best({"fit": lambda: detector.fit(rows)}, rounds=1)
-    scored = best({"score": lambda: detector.decision_function(rows)}, rounds=2)
-    return {"fit": fitted["fit"], "score": scored["score"]}
-
-
 def growth_rows(only: Iterable[str]) -> Iterator[Rows]:
     yield [
-        {"path": metric, "what": "metric", "rows": n, "ms": _ms(seconds)}
-        for n in OF_METRICS
+        {"path": metric, "rows": n, "ms": _ms(seconds)}
+        for n in (2**power for power in range(10, 21, 2))
         for metric, seconds in apart(metric_growth, n).items()
         if not only or metric in only
     ]
-    for name in EMBEDDERS:
-        if not only or name in only:
-            yield [
-                {"path": name, "what": what, "rows": n, "ms": _ms(seconds)}
-                for n in OF_DETECTORS
-                for what, seconds in apart(detector_times, name, n).items()
-            ]
 
 
 def _ms(seconds: float) -> float:
@@ -385,7 +362,7 @@ def main() -> None:
         found = []
         for rows in PARTS[part](arguments.only):
             if rows:
-                found.append(pd.DataFrame(rows).assign(commit=commit(), **provenance()))
+                found.append(pd.DataFrame(rows).assign(**provenance()))
                 renew_result(found[-1], name, by="path")
                 print(pd.DataFrame(rows).iloc[:, :8].to_string(index=False), flush=True)
         if part != "growth":

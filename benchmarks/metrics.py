@@ -1,18 +1,20 @@
-"""Our metrics beside `vus` 0.0.6 and scikit-learn: OMP_NUM_THREADS=1 python benchmarks/metrics.py
+"""Our metrics beside `vus` 0.0.6 and scikit-learn: python benchmarks/metrics.py [metric …]
 
 One thread, one run, CPU seconds, the best of several, so that other work on the machine counts little.
 Peers alternate with ours on the same input, and every value is compared. Peak memory is NumPy's own,
 above the inputs. `evaluate` is timed on all SMAP and SMD tests in a row where $MADCLUSTER_DATA is set,
 else on a series of that length. Takes about four minutes, nearly all of them `vus`. Writes
-book/results/metrics_cost.csv, and metrics_growth.csv for the log-log figure.
+book/results/metrics_cost.csv, and metrics_growth.csv for the log-log figure; with names of metrics
+their rows of the first table alone.
 """
 
 from __future__ import annotations
 
 import os
+import sys
 import time
 import tracemalloc
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import pandas as pd
@@ -29,7 +31,7 @@ from madcluster.metrics import (
     range_auc_score,
     vus_score,
 )
-from madcluster.study.results import provenance, write_result
+from madcluster.study.results import provenance, renew_result, write_result
 
 SIZES = (2_000, 28_000, 88_000, 430_000)
 PEER = metricor()
@@ -114,8 +116,10 @@ def pairs(n: int) -> Iterator[Pair]:
     )
 
 
-def compare(n: int) -> Iterator[dict[str, object]]:
+def compare(n: int, only: Sequence[str]) -> Iterator[dict[str, object]]:
     for metric, peer, ours, theirs in pairs(n):
+        if only and metric not in only:
+            continue
         started = time.process_time()
         reference = theirs()
         once = time.process_time() - started
@@ -162,7 +166,14 @@ def growth() -> Iterator[dict[str, object]]:
 
 
 def main() -> None:
-    rows = [row for n in SIZES for row in compare(n)]
+    only, origin = sys.argv[1:], provenance(["numpy", "vus", "scikit-learn"])
+    if unknown := set(only) - {metric for metric, *_ in pairs(SIZES[0])}:
+        sys.exit(f"unknown metric {sorted(unknown)}")
+    rows = [row for n in SIZES for row in compare(n, only)]
+    if only:
+        print(pd.DataFrame(rows).to_string(index=False, na_rep=""))
+        renew_result(pd.DataFrame(rows).assign(**origin), "metrics_cost", by="metric")
+        return
     name, labels, scores = pooled()
     rows.append(
         {
@@ -175,7 +186,6 @@ def main() -> None:
     cost, slopes = pd.DataFrame(rows), pd.DataFrame(growth())
     print(cost.to_string(index=False, na_rep=""))
     print(slopes.to_string(index=False))
-    origin = provenance(["numpy", "vus", "scikit-learn"])
     write_result(cost.assign(**origin), "metrics_cost")
     write_result(slopes.assign(**origin), "metrics_growth")
 
