@@ -264,7 +264,7 @@ def roofline(name: str, head: bool) -> dict[str, dict[str, object]]:
     shapes = {s for operations in done.values() for s in operations.multiply_adds}
     products = best({str(s): product(s) for s in shapes}, rounds=3, least=0.005)
     copies = best({str(size): copy_of(x) for size, x in COPIES.items()}, rounds=3, least=0.005)
-    seconds = best(actions, rounds=3)
+    seconds = best(actions, rounds=2)
     rates = {s: math.prod(s) / products[str(s)] for s in shapes}
     model = published(name, head=head)
     return {
