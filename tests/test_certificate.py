@@ -10,8 +10,11 @@ import sympy as sp
 import torch
 from test_loss import closed_form
 
+from madcluster.diagnostics import Certificate
+from madcluster.heads.contrastive import contrast
 from madcluster.study.certificate import (
     CLAIMS,
+    CONTRAST,
     Box,
     Claim,
     RefutedError,
@@ -20,6 +23,7 @@ from madcluster.study.certificate import (
     certify,
     chord,
     chord_fall,
+    contrast_of,
     f1,
     f2,
     mean_decay,
@@ -29,9 +33,12 @@ flint = pytest.importorskip("flint")
 SQUARE = Box(Fraction(0), Fraction(1), Fraction(0), Fraction(1))
 
 
+ALL = {**CLAIMS, CONTRAST.name: CONTRAST}
+
+
 @pytest.fixture(scope="module")
 def certificates():
-    return {name: certify(name) for name in CLAIMS}
+    return {name: certify(claim) for name, claim in ALL.items()}
 
 
 def all_boxes(certificate):
@@ -43,7 +50,7 @@ def test_all_claims_are_certified_within_a_minute(certificates):
     assert all(certificate.boxes for certificate in certificates.values())
 
 
-@pytest.mark.parametrize("name", CLAIMS)
+@pytest.mark.parametrize("name", ALL)
 def test_the_areas_sum_to_exactly_one(name, certificates):
     certificate = certificates[name]
     area = sum(box.area for box in all_boxes(certificate))
@@ -55,7 +62,7 @@ def test_the_areas_sum_to_exactly_one(name, certificates):
     assert sum(box.area for box in certificate.boxes) > Fraction(98, 100)
 
 
-@pytest.mark.parametrize("name", CLAIMS)
+@pytest.mark.parametrize("name", ALL)
 def test_every_point_lies_in_exactly_one_box(name, certificates):
     corners = np.array([[float(x) for x in box] for box in all_boxes(certificates[name])])
     rng = np.random.default_rng(0)
@@ -119,6 +126,25 @@ def test_the_facts_that_the_lemmas_rest_on():
     assert not same(gap(q), gap(nu))
 
 
+def test_the_certified_contrast_is_that_of_the_head(certificates):
+    """For all scores and borders, and with the law of both kinds of step the same in the mean."""
+    generator = torch.Generator().manual_seed(0)
+    u, border = 20 * torch.randn(2, 100, generator=generator, dtype=torch.float64)
+    changed = torch.ones(100, 1, dtype=torch.bool)
+    of_head = contrast(u[:, None], u[:, None], border[:, None], changed)
+    # torch takes softplus as linear beyond 20, which leaves out 2e-9
+    for gap, loss in zip((u - border).abs().tolist(), of_head.tolist(), strict=True):
+        assert float(contrast_of((-arb(gap)).exp())) == pytest.approx(loss, rel=1e-9)
+    bound = Certificate(None, None, 0).bound
+    assert float(contrast_of(arb(1))) == pytest.approx(bound, rel=1e-15)  # which is attained
+    assert CONTRAST.value(arb(1), arb(0.5)).contains(0)
+    shuffled = u[torch.randperm(100, generator=generator)]
+    pairs = contrast(u[None], shuffled[None], border[0], changed.T)
+    alone = contrast(u[None], u[None], border[0], changed.T)
+    torch.testing.assert_close(pairs, alone)
+    assert certificates["contrast"].claim is CONTRAST
+
+
 def test_the_kink_is_the_difference_of_the_slopes():
     for nu in (0.1, 0.5, 0.9):
         slopes = [closed_form(nu * (1 + side * 1e-9), nu)[1] for side in (-1, 1)]
@@ -155,6 +181,14 @@ MUTATIONS = {
         "Bernoulli",
         lambda q, nu: 1 + nu * (nu - 1) - (nu * nu.log()).exp() * arb(1.0001),
     ),
+    "contrast, a little above 2 log 2": (
+        "contrast",
+        lambda q, nu: CONTRAST.value(q, nu) - arb(1e-4),
+    ),
+    "contrast, one softplus twice": (
+        "contrast",
+        lambda q, nu: 2 * (1 + q).log() - 2 * arb(2).log(),
+    ),
     "Bernoulli, coefficient 1.001": (
         "Bernoulli",
         lambda q, nu: 1 + arb(1.001) * nu * (nu - 1) - (nu * nu.log()).exp(),
@@ -166,7 +200,7 @@ MUTATIONS = {
 def test_a_mutated_claim_is_refuted_by_a_witness(mutation):
     name, value = MUTATIONS[mutation]
     with pytest.raises(RefutedError, match="is refuted: q in") as caught:
-        certify(replace(CLAIMS[name], value=value))
+        certify(replace(ALL[name], value=value))
     box = caught.value.box
     assert 0 <= box.q0 < box.q1 <= 1
     assert 0 <= box.nu0 < box.nu1 <= 1
@@ -204,9 +238,9 @@ def test_a_mutated_claim_is_refuted_without_its_strips_as_well(mutation):
 
 
 def with_strip(name, index, **changes):
-    strips = list(CLAIMS[name].strips)
+    strips = list(ALL[name].strips)
     strips[index] = replace(strips[index], **changes)
-    return replace(CLAIMS[name], strips=tuple(strips))
+    return replace(ALL[name], strips=tuple(strips))
 
 
 @pytest.mark.parametrize(
@@ -219,6 +253,7 @@ def with_strip(name, index, **changes):
         ("falls in ν, chord", 1, {"factor": lambda q, nu: 1}),
         ("pull", 0, {"factor": lambda q, nu: -nu}),  # a factor must be positive
         ("f2", 0, {"bound": lambda q, nu: arb("nan")}),
+        ("contrast", 1, {"factor": lambda q, nu: 2 * (1 - q) ** 2}),  # twice what it is
     ],
 )
 def test_a_wrong_lemma_is_found(name, index, changes):

@@ -69,7 +69,8 @@ def contrast(u: Tensor, other: Tensor, border: Tensor, changed: Tensor) -> Tenso
     """softplus(u − b) + softplus(b − ũ), the mean over the corrupted steps of each window.
 
     Both terms are of the same steps. So a u that knows where a step stands, and nothing of the rows,
-    has ũ = u there and a loss of at least 2 log 2, as softplus(v) + softplus(−v) is at least 2 log 2.
+    has ũ = u there and a loss of at least 2 log 2, as softplus(v) + softplus(−v) is at least 2 log 2
+    (also proved by ball arithmetic, `madcluster.study.certificate.CONTRAST`).
 
     Parameters
     ----------

@@ -24,6 +24,9 @@ B(x) = 1 + ν(x−1) − x^ν, which is positive except at x = 1 (Bernoulli). On
    −log(1−y) = y + y²/2 + … follow a ≥ (1−q)(1 + (1−q)/2) and λ ≥ 1 − ν. From
    −s′·(1−ν)² = g(1−ν)λ + g·B(ν)/ν follow −s′ ≥ gλ/(1−ν), hence −s′ ≥ g and −s′ ≥ νλ.
 
+`CLAIMS` are those of chapter 6. `CONTRAST` is another, of the head that is trained by contrast: that no
+score of one law has a loss below 2 log 2 (`madcluster.heads.contrastive.contrast`).
+
 python-flint is needed for `certify` alone: pip install python-flint
 """
 
@@ -39,6 +42,7 @@ from typing import Any, NamedTuple
 
 __all__ = [
     "CLAIMS",
+    "CONTRAST",
     "Box",
     "Certificate",
     "CertificateError",
@@ -623,3 +627,38 @@ _CLAIMS = (
 )
 
 CLAIMS: dict[str, Claim] = {claim.name: claim for claim in _CLAIMS}
+
+
+def contrast_of(q: Ball) -> Ball:
+    """softplus(v) + softplus(−v) = v + 2 log(1 + exp(−v)), of q = exp(−v) with v > 0."""
+    return -q.log() + 2 * (1 + q).log()
+
+
+def _two_log_two() -> Ball:
+    return 2 * _flint().arb(2).log()
+
+
+# The loss of a score u and a border b at a step is softplus(u − b) + softplus(b − u), where a corrupted
+# step has the score that it had, and in the mean where it has its law. It depends on |u − b| alone.
+# As u and b go through all numbers, q = exp(−|u − b|) goes through (0, 1], and at q = 1 the loss is
+# 2 log 2. The second coordinate has no part in it.
+CONTRAST = Claim(
+    "contrast",
+    "softplus(u − b) + softplus(b − u) > 2 log 2 for q = exp(−|u − b|) < 1, and it is that for u = b",
+    lambda q, nu: contrast_of(q) - _two_log_two(),
+    Box(_W, _V, _ZERO, _ONE),
+    (
+        Strip(
+            _LEFT,
+            "the value falls in q, with the slope −(1−q)/(q(1+q))",
+            lambda q, nu: 1,
+            lambda q, nu: contrast_of(q.hi) - _two_log_two(),
+        ),
+        Strip(
+            _RIGHT,
+            "value = −log(1 − y) ≥ y with y = ((1−q)/(1+q))²",
+            lambda q, nu: (1 - q) * (1 - q),
+            lambda q, nu: 1 / ((1 + q.hi) * (1 + q.hi)),
+        ),
+    ),
+)
