@@ -56,6 +56,8 @@ def network(name, **arguments):
         {"score_from": "mahalanobis"},
         {"scaler": "standard", "clip": 2.0},
         {"head": "contrastive"},
+        {"head": "innovation"},
+        {"head": "flow"},
     ],
     ids=str,
 )

@@ -142,6 +142,8 @@ def test_every_embedder_takes_every_head(series, embedder, head, tmp_path):
     again = Detector.load(tmp_path / "file")
     np.testing.assert_array_equal(again.decision_function(series.test), scores)
     assert again.certificate_ == detector.certificate_
+    refit = network(embedder, head, aggregate="last").fit(series.test).fit(series.train)
+    np.testing.assert_array_equal(refit.decision_function(series.test), scores)
     if head == "contrastive":
         assert detector.certificate_.windows == 4  # of 20 rows, in the fifth that was kept
         assert math.isfinite(detector.certificate_.limit)

@@ -60,8 +60,10 @@ class MADCluster(Detector):
         A name in `madcluster.models.EMBEDDERS`, or a module (b t c) → (b t d). A module is copied:
         fitting leaves yours as it is.
     head : bool or str
-        What is put on the embedder: a name in `madcluster.heads.HEADS`, or "none". True is the head of
-        the paper, "madcluster", and False is "none", the embedder alone.
+        What is put on the embedder: a name in `madcluster.heads.HEADS`, which are "madcluster",
+        "contrastive", "innovation" and "flow", or "none". True is the head of the paper, "madcluster",
+        and False is "none", the embedder alone. A score of the innovation head is of the last row of a
+        window, so it is causal for every `aggregate`, and windows are scored at every row.
     k : int
         Clusters of the paper's head. This and `objective`, `nu`, `threshold`, `label_smoothing`,
         `terms`, `outer_log` and `guard` are arguments of that head; others take `head_options`.
@@ -241,6 +243,7 @@ class MADCluster(Detector):
             made = self._head(1)
         with torch.device("meta"):  # no memory, and no number from the caller's random state
             head = made(1)
+        head.check_window(self.window)
         if self.score_from not in (*OF_ANY, *head.scores):
             raise ValueError(
                 f"score_from must be one of {(*OF_ANY, *head.scores)} for the head {name!r}, got "
@@ -348,16 +351,21 @@ class MADCluster(Detector):
         assert stride is not None
         return stride
 
+    def steps_scored(self) -> int:
+        forecasts = isinstance(self.model_, WithHead) and self.model_.forecasts
+        return 1 if forecasts else self.window
+
     def window_scores(self, z: np.ndarray, starts: np.ndarray) -> np.ndarray:
         return scoring.window_scores(self.model_, z, starts, window=self.window)
 
     def _scores(self, z: np.ndarray, *, learned: bool = False) -> np.ndarray:
+        aggregate = self.aggregate_of(self.aggregate)
         return scoring.score(
             self.model_,
             z,
             window=self.window,
-            stride=self.scoring_stride() if self.aggregate == "mean" else 1,
-            aggregate=self.aggregate,
+            stride=self.scoring_stride() if aggregate == "mean" else 1,
+            aggregate=aggregate,
         )
 
     def last_scores(self, seen: int = 0) -> tuple[int, Callable[[np.ndarray], np.ndarray]] | None:

@@ -12,7 +12,9 @@ from madcluster.contract import ContractError
 from madcluster.heads.base import SCORES, BaseHead, Score, WithHead
 from madcluster.heads.contract import check_embedder
 from madcluster.heads.contrastive import ContrastiveHead
+from madcluster.heads.flow import FlowHead
 from madcluster.heads.head import Guard, Head, Objective, Terms
+from madcluster.heads.innovation import InnovationHead
 from madcluster.heads.registry import HEADS, head_of
 from madcluster.models import EMBEDDERS, Embedder, as_embedder
 
@@ -22,8 +24,10 @@ __all__ = [
     "BaseHead",
     "ContractError",
     "ContrastiveHead",
+    "FlowHead",
     "Guard",
     "Head",
+    "InnovationHead",
     "Objective",
     "Score",
     "Terms",
@@ -62,7 +66,8 @@ def build(
     Raises
     ------
     ValueError
-        For an unknown name, options of a module, or a module that does not return (b t d).
+        For an unknown name, options of a module, a module that does not return (b t d), or a window
+        that is too short for the head.
 
     Examples
     --------
@@ -88,4 +93,8 @@ def build(
         if options:
             raise ValueError("options are for embedders given by name")
         base = as_embedder(embedder, n_channels=n_channels, window=window)
-    return base if head is None else WithHead(base, head(base.d), score=score)
+    if head is None:
+        return base
+    made = head(base.d)
+    made.check_window(window)
+    return WithHead(base, made, score=score)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from madcluster.diagnostics import Certificate
 from madcluster.models.base import Embedder, Embedding
 
-__all__ = ["SCORES", "BaseHead", "Embed", "Score", "WithHead", "population"]
+__all__ = ["SCORES", "BaseHead", "Embed", "Score", "WithHead", "moments", "population"]
 
 Score = Literal["head", "distance", "cluster", "mahalanobis", "embedder", "product"]
 SCORES: tuple[Score, ...] = get_args(Score)
@@ -36,12 +36,19 @@ class BaseHead(nn.Module):
     reads_rows : bool
         True where it reads the rows of a window and not the embeddings alone: it then takes
         `n_channels`.
+    forecasts : bool
+        True where its own score is of the last row of a window, which it foretells from the rows
+        before. Such a score is (b 1), and windows are taken at every row.
     """
 
     d: int
     scores: ClassVar[tuple[Score, ...]] = ()
     own_score: ClassVar[Score] = "head"
     reads_rows: ClassVar[bool] = False
+    forecasts: ClassVar[bool] = False
+
+    def check_window(self, window: int) -> None:
+        """Raise a ValueError if windows of so many rows are too short for it."""
 
     def read(self, x: Tensor, h: Tensor, embed: Embed) -> Any:
         """What loss and score are both made of.
@@ -64,12 +71,26 @@ class BaseHead(nn.Module):
         raise TypeError(f"{type(self).__name__} must define losses(read, x, h, embed)")
 
     def score(self, read: Any, name: Score) -> Tensor:
-        """One of `scores`, (b t), higher = more anomalous."""
+        """One of `scores`, (b t) or of a forecast (b 1), higher = more anomalous."""
         raise ValueError(f"{type(self).__name__} has no score {name!r}")
 
     def of_one_step(self) -> bool:
-        """Whether the score of a step needs the embedding of that step alone."""
+        """Whether the score of a step needs embeddings of last steps alone, one for each row."""
         return not self.reads_rows
+
+    def read_last(self, x: Tensor, h: Tensor, embed: Embed) -> Any:
+        """What `read` gives, for the last steps of the windows that end in a series.
+
+        Parameters
+        ----------
+        x : (m c)
+            Rows in order.
+        h : (1 n d)
+            The embeddings of the last n rows, each as the last step of a window that ends there.
+        embed : function
+            Embeds further rows in that way; (m c) → (1 n d).
+        """
+        return self.read(x[None], h, embed)
 
     def prepare(self, batches: Iterable[Tensor], embed: Embed, epoch: int) -> None:
         """Look at the training windows before an epoch (0, 1, …); without gradients."""
@@ -90,10 +111,8 @@ class BaseHead(nn.Module):
         return None
 
 
-def population(
-    batches: Callable[[], Iterable[Tensor]],
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Mean (d), and eigenvalues (d) and eigenvectors (d d) of the covariance, of vectors (n d).
+def moments(batches: Callable[[], Iterable[Tensor]]) -> tuple[Tensor, Tensor]:
+    """Mean (d) and covariance (d d) of vectors (n d).
 
     Parameters
     ----------
@@ -102,8 +121,24 @@ def population(
     """
     sums, counts = zip(*((v.sum(0), len(v)) for v in batches()), strict=True)
     mean = torch.stack(sums).sum(0) / sum(counts)
-    products = [(v - mean).mT @ (v - mean) for v in batches()]
-    values, vectors = torch.linalg.eigh(torch.stack(products).sum(0) / sum(counts))
+    products = torch.zeros_like(mean).diag()
+    for v in batches():
+        products += (v - mean).mT @ (v - mean)
+    return mean, products / sum(counts)
+
+
+def population(
+    batches: Callable[[], Iterable[Tensor]],
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Mean (d), and eigenvalues (d) and eigenvectors (d d) of the covariance, of vectors (n d).
+
+    Parameters
+    ----------
+    batches : function
+        See `moments`.
+    """
+    mean, covariance = moments(batches)
+    values, vectors = torch.linalg.eigh(covariance)
     return mean, values, vectors
 
 
@@ -149,6 +184,11 @@ class WithHead(Embedder):
         own = self.head.own_score
         return {"head": (own,), "product": ("embedder", own)}.get(self.score, (self.score,))
 
+    @property
+    def forecasts(self) -> bool:
+        """Whether the score is of the last row of a window alone; see `BaseHead`."""
+        return self.head.forecasts and self.head.own_score in self._scores()
+
     def embed(self, x: Tensor) -> Tensor:
         """Embeddings of windows; (b t c) → (b t d)."""
         return self.embedder(x).h
@@ -161,23 +201,27 @@ class WithHead(Embedder):
             parts = {**parts, "embedder": inner.loss}
             total = total + inner.loss
         parts = {name: value.detach() for name, value in parts.items()}
-        return Embedding(inner.h, total, self._score(inner, read), {**inner.parts, **parts})
+        score = self._score(inner, read).expand(inner.h.shape[:2])
+        return Embedding(inner.h, total, score, {**inner.parts, **parts})
 
     def scored(self, x: Tensor) -> Embedding:
         inner = self.embedder(x)
         read = self.head.read(x, inner.h, self.embed)
-        return Embedding(inner.h, score=self._score(inner, read))
+        return Embedding(inner.h, score=self._score(inner, read).expand(inner.h.shape[:2]))
 
     def last_steps(self) -> Callable[[Tensor], Embedding] | None:
-        """See `Embedder.last_steps`. Where the head needs more than one step's embedding: None."""
+        """See `Embedder.last_steps`. Where the head needs more than last steps' embeddings: None."""
         of_embedder = self.embedder.last_steps() if self.head.of_one_step() else None
         if of_embedder is None:
             return None
 
+        def embed(x: Tensor) -> Tensor:
+            return of_embedder(x).h
+
         def last(x: Tensor) -> Embedding:
             inner = of_embedder(x)
-            read = self.head.read(x[None], inner.h, self.embed)  # such a head reads h alone
-            return Embedding(inner.h, score=self._score(inner, read))
+            score = self._score(inner, self.head.read_last(x, inner.h, embed))
+            return Embedding(_last(inner.h, score.shape[1]), score=score)
 
         return last
 
@@ -195,7 +239,10 @@ class WithHead(Embedder):
                 part = self._mahalanobis(inner.h)
             else:
                 part = self.head.score(read, name)
-            total = part if total is None else total * part
+            if total is not None:  # a forecast has fewer steps, and only the last ones
+                n = min(total.shape[1], part.shape[1])
+                part = _last(total, n) * _last(part, n)
+            total = part
         assert total is not None
         return total
 
@@ -247,3 +294,8 @@ class WithHead(Embedder):
 
     def anchors(self) -> Tensor | None:
         return self.head.anchors()
+
+
+def _last(steps: Tensor, n: int) -> Tensor:
+    """The last n of steps; (b t …) → (b n …)."""
+    return steps[:, steps.shape[1] - n :]

@@ -10,13 +10,17 @@ from typing import Any
 from madcluster.arguments import check_one_of, plain
 from madcluster.heads.base import BaseHead
 from madcluster.heads.contrastive import ContrastiveHead
+from madcluster.heads.flow import FlowHead
 from madcluster.heads.head import Head
+from madcluster.heads.innovation import InnovationHead
 
 __all__ = ["HEADS", "head_of"]
 
 HEADS: dict[str, type[BaseHead]] = {
     "madcluster": Head,
     "contrastive": ContrastiveHead,
+    "innovation": InnovationHead,
+    "flow": FlowHead,
 }
 
 
