@@ -24,8 +24,9 @@ comparison everything by the protocol of book/results/protocol.md: all embedders
            centered; then seeds 1 and 2 -> comparison.csv.gz
 
 heads      by book/results/protocol_heads.md: the contrastive head trained and untrained, simple
-           detectors, random features and both together, on all entities, three seeds; not among
-           the parts that are run by default -> heads_study.csv.gz
+           detectors, random features and both together, on all entities, three seeds, and last the
+           innovation and the flow head; not among the parts that are run by default
+           -> heads_study.csv.gz
 
 The four of knobs.csv.gz are on 9 channels of MSL, 8 of SMAP and 8 machines of SMD.
 
@@ -335,6 +336,9 @@ def heads() -> list[Run]:
     rest = [name for name in EMBEDDERS if name != "deepsvdd"]
     for seed in seeds:
         runs += of(rest, (seed,))
+    # added later, and secondary; untrained they are the same for every seed
+    dense = partial(grid, DATASETS, ["deepsvdd"], heads=("innovation", "flow"), views="own")
+    runs += dense(variant="untrained", settings=still) + dense(seeds=seeds, settings=cpu_settings)
     return list({run.key: run for run in runs}.values())
 
 

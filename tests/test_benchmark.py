@@ -696,6 +696,10 @@ def test_the_runs_of_the_study_of_heads(monkeypatch):
         for one, other in zip(trained, still, strict=True):
             assert {**one.settings, **grids.UNTRAINED} == other.settings
             assert (one.entity, one.seed) == (other.entity, other.seed)
+    for head in ("innovation", "flow"):
+        trained, still = (found["deepsvdd", head, name] for name in ("default", "untrained"))
+        assert (len(trained), len(still)) == (4 * 3, 4)
+        assert {**trained[0].settings, **grids.UNTRAINED} == still[0].settings
     member = found["ensemble", False, "random + contrast"][0].settings["detectors"][1]
     trained = found["deepsvdd", "contrastive", "default"][0]
     assert member == {"name": "deepsvdd", "head": "contrastive", "smooth": 20, **trained.settings}
