@@ -17,7 +17,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from madcluster.arguments import check_number, check_seed, check_whole, outside
+from madcluster.arguments import check_flag, check_number, check_seed, check_whole, outside
 from madcluster.diagnostics import WINDOWS, Monitor
 from madcluster.models.base import NOTHING, Embedder, windows_of
 from madcluster.progress import progress
@@ -60,8 +60,10 @@ class Config:
     patience: int = 5  # epochs without a better validation loss
     seed: int = 0
     device: str = "auto"
+    train: bool = True  # without, no weight moves, and all else is as after a training
 
     def __post_init__(self) -> None:
+        self._set("train", check_flag("train", self.train))
         for name in ("window", "epochs", "batch_size", "patience"):
             self._set(name, check_whole(name, getattr(self, name)))
         stride = max(1, self.window // 10) if self.stride is None else self.stride
@@ -92,11 +94,13 @@ class History:
     ----------
     epochs : list of dict
         epoch, train and validation loss, seconds, learning rate, the model's own parts, and the
-        numbers of `madcluster.diagnostics` on held-out windows.
+        numbers of `madcluster.diagnostics` on held-out windows. Without a training it is one row, of
+        the model as it began.
     best_epoch : int
         The epoch whose weights the model now has.
     stopped : str
-        "epochs" if all were run, "patience" if validation did not improve.
+        "epochs" if all were run, "patience" if validation did not improve, "untrained" without a
+        training.
     """
 
     epochs: list[dict[str, float]] = field(default_factory=list)
@@ -356,6 +360,8 @@ def fit(
     ordered = batches(train)
     validation = batches(tail) if len(tail) else None
 
+    if not config.train:
+        return _untrained(model, ordered, validation, config)
     history, best_loss, best_weights = History(), math.inf, copy.deepcopy(model.state_dict())
     with flushed_denormals(), seeded(config.seed, device):
         optimizer, scheduler = _optimizer(model, config)
@@ -397,3 +403,20 @@ def fit(
         model.finish(ordered)
     monitor.warn(history.epochs[history.best_epoch])
     return history
+
+
+def _untrained(
+    model: Embedder, ordered: Batches, validation: Batches | None, config: Config
+) -> History:
+    """What a fit does before the first step and after the last one."""
+    started = time.perf_counter()
+    with flushed_denormals(), seeded(config.seed, ordered.windows.device):
+        model.eval()
+        model.prepare(ordered, 0)
+        monitor = Monitor(model, (validation or ordered).sample(WINDOWS))
+        row = {"train": _mean_loss(model, ordered, 0)}
+        row["validation"] = row["train"] if validation is None else _mean_loss(model, validation, 0)
+        row |= monitor.row() | {"lr": 0.0}
+        model.finish(ordered)
+    row["seconds"] = time.perf_counter() - started
+    return History([{"epoch": 0, **row}], 0, "untrained")

@@ -1,5 +1,6 @@
 """The training loop on toys: what it keeps, what it repeats, what it refuses."""
 
+import copy
 import inspect
 import math
 import random
@@ -388,7 +389,7 @@ def test_config_takes_the_ends_of_its_ranges():
 def test_config_starts_from_the_values_that_the_book_names():
     schedule = {"window": 100, "stride": 10, "epochs": 10, "batch_size": 32, "patience": 5}
     rates = {"lr": 1e-3, "lr_decay": 0.9, "weight_decay": 1e-5, "validation": 0.2}
-    assert vars(Config()) == {**schedule, **rates, "seed": 0, "device": "auto"}
+    assert vars(Config()) == {**schedule, **rates, "seed": 0, "device": "auto", "train": True}
     assert [Config(window=window).stride for window in (1, 9, 25, 300)] == [1, 1, 2, 30]
 
 
@@ -496,3 +497,24 @@ def test_gradients_are_kept_in_training_alone():
     model = Recording()
     fit(model, series(), Config(window=20, epochs=1))
     assert model.kept == {True: {True}, False: {False}}
+
+
+def test_without_a_training_no_weight_moves_and_all_else_is_done():
+    torch.manual_seed(0)
+    model = small()
+    before = copy.deepcopy(dict(model.named_parameters()))
+    history = fit(model, series(), Config(window=20, train=False))
+    frame = history.frame()
+    assert (history.best_epoch, history.stopped, len(frame)) == (0, "untrained", 1)
+    assert frame["variance_ratio"].item() == 1
+    assert np.isfinite(frame[["train", "validation"]]).all(axis=None)
+    for name, weights in model.named_parameters():
+        if name != "head.centers":  # they are placed on the embeddings
+            assert torch.equal(weights, before[name])
+    assert not model.training
+    still = small()
+    still.load_state_dict({**still.state_dict(), **before})
+    slow = fit(still, series(), Config(window=20, epochs=1, lr=1e-12, weight_decay=0.0))
+    assert slow.frame()["validation"].item() == pytest.approx(frame["validation"].item(), rel=1e-5)
+    with pytest.raises(ValueError, match="train must be True or False"):
+        Config(train="auto")

@@ -6,7 +6,7 @@ import copy
 import inspect
 import os
 from collections.abc import Callable, Mapping
-from typing import Any, Self, get_args
+from typing import Any, Literal, Self, get_args
 
 import numpy as np
 import torch
@@ -14,9 +14,10 @@ from torch import nn
 
 from madcluster import scoring
 from madcluster.aggregation import Aggregate, Smooth, window_starts
-from madcluster.arguments import check_one_of
+from madcluster.arguments import check_flag, check_one_of
 from madcluster.data.series import ScalerKind
 from madcluster.detectors.base import Detector
+from madcluster.detectors.trained import Trained, trained_or_not
 from madcluster.diagnostics import Certificate
 from madcluster.heads import (
     HEADS,
@@ -76,6 +77,11 @@ class MADCluster(Detector):
         Steps between windows when scoring; as in training by default.
     epochs, batch_size, lr, patience, validation
         See `madcluster.training.Config`.
+    train : bool or "auto"
+        Without, the network stays as it was drawn, and all else is done as after a training. "auto"
+        fits it both ways to a part of the rows and takes what finds planted events better that the
+        training knew nothing of, see `madcluster.detectors.trained.trained_or_not`; it costs one
+        training for each corruption that the contrastive head is shown, and one more.
     scaler : "minmax", "standard" or "none"
         Fitted on the train split.
     clip : float, optional
@@ -115,6 +121,10 @@ class MADCluster(Detector):
         For a head that is trained by contrast: whether the score tells held-out windows from corrupted
         copies, as no collapsed network does; see `madcluster.diagnostics.Certificate`. `fit` warns
         where it does not hold. The windows are of the tail that was kept for validation.
+    trained_ : bool
+        Whether the network was trained.
+    trained_evidence_ : madcluster.detectors.trained.Trained or None
+        For `train="auto"`, what that was decided by; a file does not keep it.
     decision_scores_, calibration_scores_, calibrated_on_, threshold_, labels_, median_, std_
         See `Detector`. The rows that thresholds come from are the tail that the fit kept for
         validation: its weights were not learned from them, but the best epoch was chosen by them.
@@ -130,6 +140,7 @@ class MADCluster(Detector):
 
     _module = "embedder"
     _held_out: np.ndarray | None = None  # rows to validate on, where the tail is not to be kept
+    trained_evidence_: Trained | None
 
     def __init__(
         self,
@@ -148,6 +159,7 @@ class MADCluster(Detector):
         weight_decay: float = 1e-5,
         validation: float = 0.2,
         patience: int = 5,
+        train: bool | Literal["auto"] = True,
         scaler: ScalerKind = "minmax",
         clip: float | None = None,
         score_from: Score = "head",
@@ -179,6 +191,7 @@ class MADCluster(Detector):
         self.weight_decay = weight_decay
         self.validation = validation
         self.patience = patience
+        self.train = train
         self.scaler = scaler
         self.clip = clip
         self.score_from = score_from
@@ -216,6 +229,8 @@ class MADCluster(Detector):
         if options and not isinstance(self.embedder, str):
             raise ValueError("options are for embedders given by name")
         self._config()
+        if not (isinstance(self.train, str) and self.train == "auto"):
+            check_flag("train", self.train)
         check_one_of("score_from", self.score_from, get_args(Score))
         self._check_head()
         if self.score_stride is not None:
@@ -265,8 +280,9 @@ class MADCluster(Detector):
         options = self._of_paper() if name == "madcluster" else self.head_options
         return head_of(name, n_channels=n_channels, options=options)
 
-    def _config(self) -> Config:
+    def _config(self, *, train: bool = True) -> Config:
         return Config(
+            train=train,
             window=self.window,
             stride=self.stride,
             epochs=self.epochs,
@@ -294,12 +310,20 @@ class MADCluster(Detector):
                 options=options,
             )
 
+    def _learn(self, rows: np.ndarray) -> None:
+        self.trained_evidence_ = None
+        if self.train == "auto":
+            self.trained_evidence_ = trained_or_not(self, rows, seed=self.seed)
+        found = self.trained_evidence_
+        self.trained_ = bool(self.train) if found is None else found.trained
+        super()._learn(rows)
+
     def _fit(self, z: np.ndarray) -> None:
         if self.k > len(z):
             raise ValueError(f"k must not exceed the {len(z)} rows of X, got {self.k}")
         held_out = None if self._held_out is None else self.scaler_.transform(self._held_out)
         self._build(copy.deepcopy(self.embedder), z.shape[1])
-        self.history_ = fit(self.model_, z, self._config(), held_out=held_out)
+        self.history_ = fit(self.model_, z, self._config(train=self.trained_), held_out=held_out)
         self.certificate_ = self._certify(z, held_out)
 
     def _certify(self, z: np.ndarray, held_out: np.ndarray | None) -> Certificate | None:
@@ -408,6 +432,7 @@ class MADCluster(Detector):
 
     def _whole(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         about, arrays = super()._whole()
+        about["trained"] = self.trained_
         if self.certificate_ is not None:
             about["certificate"] = self.certificate_._asdict()
         return about, arrays
@@ -421,6 +446,10 @@ class MADCluster(Detector):
         given: Mapping[str, Any],
     ) -> Self:
         detector = super()._from_whole(path, about, arrays, given)
+        # a file from before there was a choice holds a trained network
+        trained, evidence = check_flag("trained", about.get("trained", True)), None
+        for each in (detector, detector.as_fitted):
+            each.trained_, each.trained_evidence_ = trained, evidence
         kept = about.get("certificate")
         detector.certificate_ = None if kept is None else Certificate.of(kept)
         detector.as_fitted.certificate_ = detector.certificate_

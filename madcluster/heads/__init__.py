@@ -12,6 +12,7 @@ from madcluster.contract import ContractError
 from madcluster.heads.base import SCORES, BaseHead, Score, WithHead
 from madcluster.heads.contract import check_embedder
 from madcluster.heads.contrastive import ContrastiveHead
+from madcluster.heads.corruption import CORRUPTIONS
 from madcluster.heads.flow import FlowHead
 from madcluster.heads.head import Guard, Head, Objective, Terms
 from madcluster.heads.innovation import InnovationHead
@@ -19,6 +20,7 @@ from madcluster.heads.registry import HEADS, head_of
 from madcluster.models import EMBEDDERS, Embedder, as_embedder
 
 __all__ = [
+    "CORRUPTIONS",
     "HEADS",
     "SCORES",
     "BaseHead",
