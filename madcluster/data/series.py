@@ -69,6 +69,7 @@ def windows(x: np.ndarray, length: int, stride: int = 1) -> np.ndarray:
 
 
 TIMES = datetime.date, datetime.time, datetime.timedelta, np.datetime64, np.timedelta64
+MOST = np.finfo(np.float32).max  # no sensor reads more
 NO_NUMBERS = str, bytes, *TIMES, pd.Period, pd.Interval  # though some would become one
 
 
@@ -82,6 +83,43 @@ def checked_rows(
     float32 stays what it is, all else becomes float64: a channel with a large offset has its digits
     behind those of float32, and must be scaled before anything is cast.
     """
+    if (
+        type(x) is not np.ndarray or x.dtype.kind != "f"
+    ):  # of floats nothing is wrong but their values
+        x = _as_array(x, where)
+    kind = np.float32 if x.dtype == np.float32 else np.float64
+    owner = x if x.base is None else x.base
+    # nobody can change it: no copy
+    frozen = isinstance(owner, np.ndarray) and not (x.flags.writeable or owner.flags.writeable)
+    x = x.astype(kind, copy=not frozen)
+    if x.ndim != 2:
+        hint = ". Reshape your data: one row is x[None], one channel x[:, None]"
+        raise ValueError(
+            f"{where} must be 2-D (rows, channels), got shape {x.shape}{hint if x.ndim == 1 else ''}"
+        )
+    if 0 in x.shape:
+        raise ValueError(f"{where} is empty: shape {x.shape}")
+    if channels is not None and x.shape[1] != len(channels):
+        raise ValueError(f"{where} has {x.shape[1]} channels, expected {len(channels)}")
+    fits = np.abs(x) <= MOST
+    if fits.all():
+        pass
+    elif missing:
+        x = np.where(fits, x, np.nan)
+    else:
+        bad = np.argwhere(~fits)
+        row, channel = (int(i) for i in bad[0])
+        name = channel if channels is None else channels[channel]
+        raise ValueError(
+            f"{where} holds {str(x[row, channel]).replace('nan', 'NaN')} in row {row}, channel {name} "
+            f"({len(bad)} such values in all)"
+        )
+    x.flags.writeable = False
+    return x
+
+
+def _as_array(x: Any, where: str) -> np.ndarray:
+    """A table of another kind than an array of floats as one of numbers, of any shape."""
     if issparse(x):
         raise ValueError(f"{where} is sparse; dense rows are needed, such as {where}.toarray()")
     names = names_of(x)
@@ -107,36 +145,9 @@ def checked_rows(
             odd = next((value for value in x.flat if isinstance(value, NO_NUMBERS)), None)
             if odd is not None:
                 raise ValueError(f"there is {odd!r} among them")
-        kind = np.float32 if x.dtype == np.float32 else np.float64
-        owner = x if x.base is None else x.base
-        # nobody can change it: no copy
-        frozen = isinstance(owner, np.ndarray) and not (x.flags.writeable or owner.flags.writeable)
-        x = x.astype(kind, copy=not frozen)
+        return x if x.dtype.kind in "fiub" else x.astype(np.float64)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{where} must be numbers: {error}") from error
-    if x.ndim != 2:
-        hint = ". Reshape your data: one row is x[None], one channel x[:, None]"
-        raise ValueError(
-            f"{where} must be 2-D (rows, channels), got shape {x.shape}{hint if x.ndim == 1 else ''}"
-        )
-    if 0 in x.shape:
-        raise ValueError(f"{where} is empty: shape {x.shape}")
-    if channels is not None and x.shape[1] != len(channels):
-        raise ValueError(f"{where} has {x.shape[1]} channels, expected {len(channels)}")
-    most = np.finfo(np.float32).max  # no sensor reads more
-    fits = (x >= -most) & (x <= most)
-    if missing and not fits.all():
-        x = np.where(fits, x, np.nan)
-    elif not fits.all():
-        bad = np.argwhere(~fits)
-        row, channel = (int(i) for i in bad[0])
-        name = channel if channels is None else channels[channel]
-        raise ValueError(
-            f"{where} holds {str(x[row, channel]).replace('nan', 'NaN')} in row {row}, channel {name} "
-            f"({len(bad)} such values in all)"
-        )
-    x.flags.writeable = False
-    return x
 
 
 def names_of(table: Any) -> tuple[str, ...] | None:
