@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from madcluster.aggregation import Aggregate, aggregated, check_aggregate
-from madcluster.models.base import Embedder, Embedding, windows_of
+from madcluster.models.base import Embedder, Embedding, Memory, windows_of
 from madcluster.training import flushed_denormals
 
-__all__ = ["checked_score", "last_scores", "score", "window_scores"]
+__all__ = ["Steps", "checked_score", "last_scores", "score", "steps", "window_scores"]
 
 BLOCK = 2048  # rows at work at a time, however many there are
 BATCH = 256  # windows
@@ -76,6 +76,51 @@ def last_scores(
         return checked_score(of_last_steps(_series(model, x)))[0].double().cpu().numpy()
 
     return reach, scores
+
+
+class Steps:
+    """Causal scores of n series, row by row: `last_scores` where one row comes at a time.
+
+    Attributes
+    ----------
+    reach : int
+        Rows before it that the score of a row needs.
+    """
+
+    def __init__(self, memory: Memory) -> None:
+        self.memory, self.reach = memory, memory.reach
+
+    @flushed_denormals()
+    @np.errstate(over="ignore", invalid="ignore")  # as torch, which says nothing of either
+    def scores(self, series: np.ndarray, x: np.ndarray) -> np.ndarray:
+        """Scores of the next row of some series.
+
+        Parameters
+        ----------
+        series : (s,)
+            Their numbers, 0 … n − 1, each once.
+        x : (s c)
+            Scaled rows.
+
+        Returns
+        -------
+        (s,) float64. Those of the first `reach` rows of a series mean nothing; its memory begins anew
+        with as many others.
+        """
+        _, found = self.memory.step(series, x)
+        assert found is not None  # `steps` has looked
+        return found
+
+
+def steps(model: Embedder, n: int, *, window: int) -> Steps | None:
+    """Scores of n series row by row, where the model has a `memory` that a window holds.
+
+    It is for float32 and float64, and its weights are those of now.
+    """
+    if next(model.parameters()).dtype not in (torch.float32, torch.float64):
+        return None
+    memory = model.memory(n)
+    return None if memory is None or memory.reach >= window else Steps(memory)
 
 
 @flushed_denormals()

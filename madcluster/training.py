@@ -267,19 +267,23 @@ def _mean_loss(model: Embedder, batches: Batches, epoch: int) -> float:
     return means.of()[0]
 
 
-@contextlib.contextmanager
-def flushed_denormals() -> Iterator[None]:
+class flushed_denormals(contextlib.ContextDecorator):
     """Count numbers below the smallest normal one (1.2e-38 in float32) as 0, in this thread.
 
     A processor works on such *denormal* numbers many times slower. Trained networks make them where a
     softmax saturates or weights decay; in the results they are as good as 0. Also a decorator.
     """
-    before = sys.float_info.min / 2 == 0
-    torch.set_flush_denormal(True)
-    try:
-        yield
-    finally:
-        torch.set_flush_denormal(before)
+
+    def __enter__(self) -> None:
+        self.before = sys.float_info.min / 2 == 0
+        torch.set_flush_denormal(True)
+
+    def __exit__(self, *_: object) -> None:
+        torch.set_flush_denormal(self.before)
+
+    def _recreate_cm(self) -> flushed_denormals:
+        """A decorated function may run in several threads, and call itself."""
+        return type(self)()
 
 
 def _check_rows(x: np.ndarray, held_out: np.ndarray | None, window: int) -> None:

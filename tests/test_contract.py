@@ -9,7 +9,7 @@ from torch import nn
 from madcluster import MADCluster, synthetic
 from madcluster.data import Scaler, entities, load
 from madcluster.heads import ContractError, build, check_embedder
-from madcluster.models import EMBEDDERS, Embedder, Embedding
+from madcluster.models import EMBEDDERS, DeepSVDD, Embedder, Embedding
 
 # what comes after h, or acts on the embedder's own loss alone
 BESIDE = {
@@ -130,6 +130,30 @@ class Broken(Autoencoder):
 def test_what_is_broken_is_named(fault, message):
     with pytest.raises(ContractError, match=message):
         check_embedder(lambda c, t: Broken(c, fault))
+
+
+class Hasty(DeepSVDD):
+    """Embeds in another way than the class that it inherits the shorter ways from."""
+
+    def __init__(self, n_channels, way):
+        super().__init__(n_channels, d=8)
+        self.way = way
+
+    def embed(self, x):
+        return super().embed(x).tanh()
+
+    def last_steps(self):
+        return super().last_steps() if self.way == "last_steps" else None
+
+    def memory(self, n):
+        return super().memory(n) if self.way == "memory" else None
+
+
+@pytest.mark.parametrize("way", ["last_steps", "memory"])
+def test_a_shorter_way_that_leads_elsewhere_is_named(way):
+    with pytest.raises(ContractError, match=f"{way} must give the h and the score of forward"):
+        check_embedder(lambda c, t: Hasty(c, way))
+    check_embedder(lambda c, t: Hasty(c, "none"))
 
 
 class Stubborn(Autoencoder):

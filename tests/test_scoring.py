@@ -10,7 +10,7 @@ from torch import nn
 from madcluster.aggregation import window_starts
 from madcluster.heads import build
 from madcluster.models import Embedder, Embedding
-from madcluster.scoring import last_scores, score
+from madcluster.scoring import last_scores, score, steps
 
 
 class Positional(Embedder):
@@ -143,6 +143,7 @@ def test_no_last_step_sees_rows_before_its_window(window):
     model = build("deepsvdd", n_channels=2, window=window, options={"d": 4}).eval()  # 15 rows back
     x = np.random.default_rng(0).normal(size=(60, 2)).astype(np.float32)
     assert (last_scores(model, 2, window=window) is None) == (window < 16)
+    assert (steps(model, 1, window=window) is None) == (window < 16)
     found = score(model, x, window=window, aggregate="last")
     alone = [score(model, x[i + 1 - window : i + 1], window=window)[-1] for i in range(window, 60)]
     assert found.shape == (60,)

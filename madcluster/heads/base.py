@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar, Literal, TypeAlias, get_args
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from madcluster.diagnostics import Certificate
-from madcluster.models.base import Embedder, Embedding
+from madcluster.models.base import Embedder, Embedding, Memory, array_of
 
 __all__ = ["SCORES", "BaseHead", "Embed", "Score", "WithHead", "moments", "population"]
 
@@ -91,6 +92,15 @@ class BaseHead(nn.Module):
             Embeds further rows in that way; (m c) → (1 n d).
         """
         return self.read(x[None], h, embed)
+
+    def score_of_steps(self, name: Score) -> Callable[[np.ndarray], np.ndarray] | None:
+        """One of `scores` as a function of embeddings (s d), float64 → (s,), with NumPy.
+
+        It is `score` of `read` with the weights as they are now, for rows that come one at a time: see
+        `madcluster.models.base.Memory`. None where there is none, and rows then take another way. A
+        subclass of another head that changes `score` or `read` defines it anew.
+        """
+        return None
 
     def prepare(self, batches: Iterable[Tensor], embed: Embed, epoch: int) -> None:
         """Look at the training windows before an epoch (0, 1, …); without gradients."""
@@ -225,6 +235,33 @@ class WithHead(Embedder):
 
         return last
 
+    def memory(self, n: int) -> Memory | None:
+        """See `Embedder.memory`. None where the embedder or the head has none."""
+        of_embedder = self.embedder.memory(n) if self.head.of_one_step() else None
+        if of_embedder is None:
+            return None
+        others = [name for name in self._scores() if name != "embedder"]
+        found = [
+            self._mahalanobis_of_steps()
+            if name == "mahalanobis"
+            else self.head.score_of_steps(name)
+            for name in others
+        ]
+        parts = [part for part in found if part is not None]
+        if len(parts) < len(others):
+            return None
+        return _Memory(of_embedder, parts, "embedder" in self._scores())
+
+    def _mahalanobis_of_steps(self) -> Callable[[np.ndarray], np.ndarray]:
+        mean, whitening = array_of(self.mean.double()), array_of(self.whitening.double())
+
+        def score(h: np.ndarray) -> np.ndarray:  # (s d)
+            white = (h - mean) @ whitening
+            found: np.ndarray = np.vecdot(white, white)
+            return found
+
+        return score
+
     def _score(self, inner: Embedding, read: Any) -> Tensor:
         total: Tensor | None = None
         for name in self._scores():
@@ -299,3 +336,28 @@ class WithHead(Embedder):
 def _last(steps: Tensor, n: int) -> Tensor:
     """The last n of steps; (b t …) → (b n …)."""
     return steps[:, steps.shape[1] - n :]
+
+
+class _Memory:
+    """That of an embedder, with the scores of a head; see `WithHead.memory`."""
+
+    def __init__(
+        self,
+        embedder: Memory,
+        parts: list[Callable[[np.ndarray], np.ndarray]],
+        with_embedder: bool,
+    ) -> None:
+        self.embedder, self.parts, self.with_embedder = embedder, parts, with_embedder
+        self.reach = embedder.reach
+
+    def step(self, series: np.ndarray, x: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+        h, total = self.embedder.step(series, x)
+        if not self.with_embedder:
+            total = None
+        elif total is None:
+            return h, None
+        if self.parts:
+            wide = h.astype(np.float64)  # of a few numbers: digits cost nothing
+            for part in self.parts:
+                total = part(wide) if total is None else total * part(wide)
+        return h, total

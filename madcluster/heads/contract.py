@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -48,7 +49,8 @@ def check_embedder(
     ContractError
         Naming the promise that is broken: shapes (b t d), () and (b t); finite values, loss and
         gradients, in float32 and float64; a batch in another order gives the same in that order; in
-        eval mode the same input gives the same output; weights that are saved and loaded give the same
+        eval mode the same input gives the same output; `last_steps` and `memory`, if there are any,
+        give that of `forward` at the last step; weights that are saved and loaded give the same
         output; the score varies; the gradient of the head reaches the network; the loss falls.
 
     Examples
@@ -122,6 +124,7 @@ def _in_eval_mode(model: Embedder, other: Embedder, x: Tensor) -> None:
         permuted = outputs(model, x[order])
         other.load_state_dict(model.state_dict())
         loaded = outputs(other.eval(), x)
+        _last_steps(model, x, *plain)
     same = all(map(torch.equal, plain, again))
     require(same, "the same input must give the same output in eval mode")
     shortly = torch.equal(short.h, plain[0]) and torch.equal(_score(short), plain[1])
@@ -142,6 +145,30 @@ def _in_eval_mode(model: Embedder, other: Embedder, x: Tensor) -> None:
             for p, q in zip(plain, on_gpu, strict=True)
         )
         require(close, "a GPU must give what the CPU gives")
+
+
+def _last_steps(model: Embedder, x: Tensor, h: Tensor, score: Tensor) -> None:
+    """The shorter ways to the last steps of windows, if there are any."""
+    expected = np.column_stack([h[:, -1].cpu(), score[:, -1].cpu()])  # (b d+1)
+
+    def are_those(found: np.ndarray, way: str) -> None:
+        close = np.allclose(found, expected, rtol=1e-3, atol=1e-5)
+        require(
+            close, f"{way} must give the h and the score of forward at the last step of a window"
+        )
+
+    if (last := model.last_steps()) is not None:
+        outs = [last(window) for window in x]
+        if all(out.h.shape[1] for out in outs):  # the window holds what a last step sees
+            rows = [np.append(out.h[0, -1].cpu(), _score(out)[0, -1].cpu()) for out in outs]
+            are_those(np.array(rows), "last_steps")
+    memory = model.memory(len(x))
+    if memory is not None and memory.reach < x.shape[1]:
+        for row in x.unbind(1):
+            embedded, scores = memory.step(np.arange(len(x)), row.numpy())
+        if scores is None:
+            raise ContractError("memory must give a score where forward does")
+        are_those(np.column_stack([embedded, scores]), "memory")
 
 
 def _score(out: Embedding) -> Tensor:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import ClassVar, Literal, NamedTuple, get_args
 
+import numpy as np
 import torch
 from sklearn.cluster import KMeans
 from torch import Tensor, nn
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from madcluster import loss
 from madcluster.arguments import check_flag, check_number, check_one_of, check_whole
 from madcluster.heads.base import BaseHead, Embed, Score
+from madcluster.models.base import array_of
 from madcluster.models.deepsvdd import away_from_zero
 
 __all__ = [
@@ -29,6 +31,7 @@ Guard = Literal["none", "variance-floor"]
 Terms = Literal["both", "distance", "cluster"]
 
 MOST = 50_000  # embeddings that k-means sees
+TINY = float(np.finfo(np.float32).tiny)  # the least q
 MARGIN = 1e-6  # the threshold stays this far from 0 and 1, also where a float32 sigmoid saturates
 
 
@@ -202,6 +205,32 @@ class Head(BaseHead):
     def of_one_step(self) -> bool:
         """For k > 1 the target is that of a whole window."""
         return self.k == 1
+
+    def score_of_steps(self, name: Score) -> Callable[[np.ndarray], np.ndarray] | None:
+        if self.threshold is None:
+            return None
+        center = array_of(self.centers[0].double())  # (d)
+        unit = center / max(float(center @ center), 1e-16) ** 0.5
+        nu = self.threshold.item()
+        slope = -math.expm1((1 - nu) * math.log(nu)) / (1 - nu)
+
+        # the equations of `loss.distance_and_cosine` and `loss.one_directed_adaptive`, in float64,
+        # which needs none of their care for digits; number by number, for NumPy takes ten times as
+        # long for one
+        def cluster(product: float, squared: float) -> float:
+            q = min(max(0.5 + product / (2 * math.sqrt(max(squared, 1e-16))), TINY), 1.0)
+            return max(-math.log1p(slope * (q - 1)), (nu - 1) * math.log(q))
+
+        def score(h: np.ndarray) -> np.ndarray:  # (s d)
+            gap = h - center
+            distance: np.ndarray = np.vecdot(gap, gap)
+            if name == "distance":
+                return distance
+            products = (h @ unit).tolist(), np.vecdot(h, h).tolist()
+            found = np.array([*map(cluster, *products)])
+            return found if name == "cluster" else distance + found
+
+        return score
 
     def prepare(self, batches: Iterable[Tensor], embed: Embed, epoch: int) -> None:
         if epoch == 0:

@@ -4,12 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Embedder", "Embedding", "PlainEmbedder", "as_embedder", "windows_of"]
+__all__ = [
+    "Embedder",
+    "Embedding",
+    "Memory",
+    "PlainEmbedder",
+    "as_embedder",
+    "windows_of",
+]
 
 NOTHING: Mapping[str, Tensor] = MappingProxyType({})
 
@@ -21,6 +29,37 @@ class Embedding(NamedTuple):
     loss: Tensor | None = None  # (), the model's own training loss
     score: Tensor | None = None  # (b t), higher = more anomalous
     parts: Mapping[str, Tensor] = NOTHING  # scalars for the training log, by name
+
+
+class Memory(Protocol):
+    """What a network remembers of some series, so that one more row costs one step and no window.
+
+    It computes with NumPy, whose functions cost less to call than torch's: of one row, next to all
+    the time is that of calls. Values are those of `Embedder.last_steps` up to the rounding of float32.
+    """
+
+    @property
+    def reach(self) -> int:
+        """Rows before it that the last step of a window depends on."""
+        ...
+
+    def step(self, series: np.ndarray, x: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+        """The next row of some series.
+
+        Parameters
+        ----------
+        series : (s,)
+            Their numbers, from 0; each once.
+        x : (s c)
+            Scaled rows. The first `reach` rows of a series fill its memory: what is returned with them
+            means nothing, whatever was remembered before.
+
+        Returns
+        -------
+        Embeddings (s d) of these rows as the last ones of their windows, and scores (s,), float64, or
+        None where there is no score.
+        """
+        ...
 
 
 class Embedder(nn.Module):
@@ -63,6 +102,14 @@ class Embedder(nn.Module):
         """
         return None
 
+    def memory(self, n: int) -> Memory | None:
+        """What makes last steps of n series row by row, with the weights as they are now.
+
+        For networks that have `last_steps` and can remember what windows share. A subclass that embeds
+        in another way defines it anew, as it does `last_steps`. Others return None.
+        """
+        return None
+
     def prepare(self, batches: Iterable[Tensor], epoch: int) -> None:
         """Look at the training windows before an epoch (0, 1, …): set a center, refresh a radius.
 
@@ -91,6 +138,11 @@ class PlainEmbedder(Embedder):
 
     def forward(self, x: Tensor) -> Embedding:
         return Embedding(self.module(x))
+
+
+def array_of(weights: Tensor) -> np.ndarray:
+    """A copy on the CPU, as contiguous numbers."""
+    return np.array(weights.detach().cpu().numpy(), order="C")
 
 
 def windows_of(x: Tensor, window: int, stride: int = 1) -> Tensor:

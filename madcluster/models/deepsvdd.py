@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Literal, cast
 
+import numpy as np
 import torch
 from einops import rearrange
 from torch import Tensor, nn
 from torch.nn.functional import leaky_relu
 
 from madcluster import loss
-from madcluster.models.base import Embedder, Embedding
+from madcluster.models.base import Embedder, Embedding, Memory, array_of
 
 __all__ = ["DeepSVDD", "OneClass", "away_from_zero"]
 
@@ -187,3 +188,96 @@ class DeepSVDD(OneClass):
             return Embedding(h, score=score)
 
         return last
+
+    def memory(self, n: int) -> Memory:
+        return _Memory(self, n)
+
+
+class _Memory:
+    """Every layer's last states of n series; of a new row, one state of each layer is new.
+
+    A layer of dilation s makes two at a time. One is of the step that now has all its neighbors, and
+    stays: it is made from the states of the layer below 2s and s steps before its newest, and the
+    newest. The other is of the last step, whose right neighbor is itself: from the newest but one, and
+    the layer below at the last step. Both are one product of matrices.
+    """
+
+    def __init__(self, model: DeepSVDD, n: int) -> None:
+        layers = list(cast(Iterable[DilatedConvolution], model.layers))
+        m, self.d = len(layers), model.d
+        self.reach = 2**m - 1
+        self.inlet, self.outlet = (
+            array_of(conv.weight[..., 0].T) for conv in (model.inlet, model.outlet)
+        )
+        self.weights = [self._weights(layer) for layer in layers]  # (2 3d d), inside and at the end
+        if layers:  # of the last layer only the last step is wanted
+            self.weights[-1] = self.weights[-1][1:].copy()
+        self.center = array_of(model.center)
+        self.radius = model.squared_radius.item() if model.objective == "soft-boundary" else 0.0
+        self.length = max(1, 2 ** (m - 1))  # steps that the states of a layer are remembered
+        self.states = np.zeros((n * max(1, m) * self.length, self.d), self.inlet.dtype)
+        self.phase = np.zeros(n, np.intp)  # where the next states of a series go to
+        first = np.arange(n * m).reshape(n, 1, m, 1) * self.length  # of a series and layer
+        # by series and phase: where the states are that a step needs (m 6), and where new ones go (m)
+        self.places = first + self._places(m)
+        self.next = (first + np.arange(self.length)[:, None, None])[..., 0]
+        self.work = _Work(n, m, self.d, self.inlet.dtype)
+
+    @staticmethod
+    def _weights(layer: DilatedConvolution) -> np.ndarray:
+        """On (2s before, s before, newest), and (newest but one, last step, nothing); (2 3d d)."""
+        before, here, after = layer.conv.weight.unbind(-1)
+        inside = torch.cat([before, here, after], 1)
+        at_end = torch.cat([before, here + after, torch.zeros_like(here)], 1)
+        return array_of(torch.stack([inside.T, at_end.T]))
+
+    def _places(self, m: int) -> np.ndarray:
+        """Where the states that a layer sees are, from its first one on.
+
+        Two of the six are not there yet, and one has no weight: these are the newest but one.
+        """
+        ago = np.ones((m, 6), int)
+        for i in range(m - 1):
+            ago[i, :2] = 2 ** (i + 1), 2**i
+        return (np.arange(self.length)[:, None, None] - ago) % self.length
+
+    def step(self, series: np.ndarray, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        if self.work.n != len(series):
+            self.work = _Work(len(series), len(self.weights), self.d, self.inlet.dtype)
+        work, phase = self.work, self.phase[series]
+        self.states.take(self.places[series, phase], 0, work.seen, "clip")  # (s m 6 d)
+        end = x @ self.inlet
+        if self.weights:
+            work.first[:] = end
+            for weights, given, added, small, before, made in zip(
+                self.weights, *work.views, strict=True
+            ):
+                np.matmul(given, weights, added)
+                np.multiply(added, 0.1, small)
+                np.maximum(added, small, out=added)  # a leaky ReLU
+                np.add(before, added, made)
+            self.states[self.next[series, phase]] = work.new
+            end = made[0]
+        self.phase[series] = (phase + 1) % self.length
+        h = end @ self.outlet  # (s d)
+        gap = h - self.center
+        return h, np.vecdot(gap, gap).astype(np.float64) - self.radius
+
+
+class _Work:
+    """Where the states of n series are put that a step needs, and views of them for every layer."""
+
+    def __init__(self, n: int, m: int, d: int, dtype: np.dtype) -> None:
+        self.n = n
+        self.seen = seen = np.empty((n, m, 6, d), dtype)  # for either product, three states
+        self.new = seen[:, :, 2]  # (n m d)
+        given = [seen[:, i].reshape(n, 2, 3 * d).swapaxes(0, 1) for i in range(m)]  # (2 n 3d)
+        # what is added to: the middle state, and the layer below at the last step
+        before = [seen[:, i, 1:5:3].swapaxes(0, 1) for i in range(m)]  # (2 n d)
+        made = [seen[:, i, 2:5:2].swapaxes(0, 1) for i in range(m)]
+        added, small = ([each] * m for each in np.empty((2, 2, n, d), dtype))
+        self.views = given, added, small, before, [*made[1:], np.empty((2, n, d), dtype)]
+        if m:
+            self.first = made[0]
+            for view in self.views:  # of the last layer only the last step
+                view[-1] = view[-1][1:]
