@@ -1,6 +1,7 @@
 """Streams give the scores of `decision_function`, however the rows are cut."""
 
 import json
+from functools import partial
 from itertools import pairwise
 
 import numpy as np
@@ -13,9 +14,11 @@ from small import SMALL
 
 from madcluster import MADCluster, synthetic
 from madcluster.detectors import Mahalanobis
+from madcluster.heads import HEADS, SCORES, ContrastiveHead, Head, build
 from madcluster.service import checkpoints
 from madcluster.service.alarms import OnlineAlarms, find_alarms
 from madcluster.service.checkpoints import CheckpointError
+from madcluster.service.groups import StreamGroup
 from madcluster.service.streams import FORMAT, KIND, Stream, pieces
 
 QUICK = {"epochs": 1, "stride": 10, "score_stride": 1, "window": 20, "batch_size": 32}
@@ -97,16 +100,76 @@ def test_means_are_those_of_the_batch_with_a_delay(series, mean, places):
 
 
 @pytest.mark.parametrize("embedder", SMALL)
-@pytest.mark.parametrize("head", [True, False])
-@pytest.mark.parametrize("aggregate", ["last", "mean"])
-def test_every_embedder_streams(series, fitted, embedder, head, aggregate):
-    detector = fitted(embedder, head=head, aggregate=aggregate)
-    stream = detector.stream()
-    found = fed(stream, series.test[:80], [1, 19, 20, 21, 50])
-    if aggregate == "mean":
-        found = np.append(found, stream.finish())
-    expected = detector.decision_function(series.test[:80])
-    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+@pytest.mark.parametrize("head", [*HEADS, "none"])
+def test_every_embedder_streams(series, fitted, embedder, head):
+    """In blocks, one row at a time, and beside other streams, with any aggregate."""
+    detector = fitted(embedder, head=head).as_fitted
+    rows = series.test[:60]
+    for aggregate in ("last", "window", "mean"):
+        detector.aggregate = aggregate
+        group = StreamGroup({name: detector.stream() for name in ("whole", "late", "rows")})
+        cuts = {"whole": [1, 19, 20, 21, 50], "late": [30, *range(31, 60)], "rows": range(60)}
+        parts = {name: [] for name in group}
+        for start in range(60):
+            now = {
+                name: rows[start : min((c for c in cuts[name] if c > start), default=60)]
+                for name in group
+                if start == 0 or start in cuts[name]
+            }
+            for name, scores in group.update(now).items():
+                parts[name].append(scores)
+        alone = detector.stream()
+        parts["alone"] = [alone.update(row) for row in rows]
+        for name, stream in {**group, "alone": alone}.items():
+            found = np.append(np.concatenate(parts[name]), stream.finish())
+            np.testing.assert_allclose(
+                found, detector.decision_function(rows), rtol=1e-4, atol=1e-5, err_msg=name
+            )
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("n_layers", [0, 1, 2, 4])
+@pytest.mark.parametrize("objective", ["one-class", "soft-boundary"])
+def test_a_memory_of_many_series_is_window_by_window(dtype, n_layers, objective):
+    torch.manual_seed(0)
+    rtol = 1e-9 if dtype == torch.float64 else 1e-4
+    options = {"d": 6, "n_layers": n_layers, "objective": objective}
+    paper = partial(Head, threshold=0.3)
+    cases = [(None, "head")]
+    cases += [(paper, score) for score in SCORES] + [(ContrastiveHead, "head")]
+    for head, score in cases:
+        model = build("deepsvdd", n_channels=3, window=20, head=head, score=score, options=options)
+        model.to(dtype).prepare([torch.randn(20, 20, 3, dtype=dtype)], 0)
+        model.eval().finish([torch.randn(20, 20, 3, dtype=dtype)])
+        x = torch.randn(5, 60, 3, dtype=dtype)
+        with torch.no_grad():
+            out = model(x.unfold(1, 20, 1).transpose(2, 3).flatten(0, 1))
+        h, score = (each.unflatten(0, (5, 41))[:, :, -1] for each in (out.h, out.score))
+        memory, seen = model.memory(5), np.zeros(5, int)
+        for turn in range(145):  # some of them at a time, in any order
+            series = np.random.default_rng(turn).permutation(5)[: 1 + turn % 3]
+            series = series[seen[series] < 60]
+            found_h, found = memory.step(series, x.numpy()[series, seen[series]])
+            seen[series] += 1
+            whole = seen[series] >= 20
+            places = series[whole], seen[series][whole] - 20
+            np.testing.assert_allclose(found_h[whole], h[places], rtol=rtol, atol=rtol)
+            np.testing.assert_allclose(found[whole], score[places], rtol=rtol, atol=rtol)
+        assert seen.min() > 45
+
+
+@pytest.mark.parametrize("place", [20, 21, 25, 150])
+def test_rows_one_at_a_time_go_on_from_a_file_to_the_bit(series, causal, tmp_path, place):
+    stream = causal.stream()
+    stream.update(series.test[:place])
+    for row in series.test[place : place + 3]:
+        stream.update(row)
+    stream.save(tmp_path / "state")
+    again = Stream.load(tmp_path / "state", causal)
+    rows = series.test[place + 3 : place + 30]
+    for start, stop in pairwise([0, 1, 2, 9, 10, 13, 14, 20, 27]):  # alone, few and many
+        found = (each.update(rows[start:stop]) for each in (stream, again))
+        np.testing.assert_array_equal(*found)
 
 
 @pytest.mark.parametrize("n_layers", [1, 2, 4])
@@ -176,8 +239,10 @@ def test_memory_holds_a_window_and_no_more(series, causal):
     stream = causal.stream()
     for _ in range(5):
         stream.update(series.test)
+    for row in series.test:
+        stream.update(row)
     assert stream._piece.rows.shape == (QUICK["window"] - 1, 4)
-    assert stream._piece.rows.base is None
+    assert stream._piece.rows.base.shape == (2 * (QUICK["window"] - 1), 4)
 
 
 @pytest.mark.parametrize("aggregate", ["last", "mean"])

@@ -40,7 +40,7 @@ from madcluster.service.alarms import (
 )
 from madcluster.service.checkpoints import CheckpointError, Saved
 from madcluster.service.explanations import Method, contributions
-from madcluster.service.streams import MaxStep, Piece, Scoring, Stream, pieces
+from madcluster.service.streams import Lane, MaxStep, Piece, Scoring, Steps, Stream, pieces
 
 __all__ = ["CheckpointError", "Detector"]
 
@@ -170,6 +170,13 @@ class Detector(Saved, BaseEstimator):
         -------
         How many rows before it the score of a row needs, and a function of scaled rows (r + n c) → the
         scores (n,) of the last n.
+        """
+        return None
+
+    def steps(self, n: int) -> Steps | None:
+        """What scores n series row by row with a memory for each, if there is such a thing.
+
+        The scores are those of `last_scores` up to rounding.
         """
         return None
 
@@ -585,9 +592,9 @@ class Detector(Saved, BaseEstimator):
         """Score rows as they come; the options are those of `madcluster.service.streams.Stream`."""
         return Stream(self, **options)
 
-    def piece(self, aggregate: Aggregate) -> Scoring:
-        """What a stream feeds with scaled rows that follow each other."""
-        return Piece(self, aggregate)
+    def piece(self, aggregate: Aggregate, lane: Lane | None = None) -> Scoring:
+        """What a stream feeds with scaled rows that follow each other; a `lane` is the stream's own."""
+        return Piece(self, aggregate, Lane(self) if lane is None else lane)
 
     def state(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         """All that makes scores: parameters as plain values, and what was learned as arrays."""

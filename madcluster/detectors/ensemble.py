@@ -15,7 +15,7 @@ from madcluster.data.series import ScalerKind
 from madcluster.detectors.base import Detector
 from madcluster.detectors.choice import default_candidates
 from madcluster.service.checkpoints import CheckpointError, as_bits, from_bits
-from madcluster.service.streams import Scoring
+from madcluster.service.streams import Asking, Lane, Scoring
 
 if TYPE_CHECKING:
     from torch import nn
@@ -145,8 +145,8 @@ class Ensemble(Detector):
         """Scores of the steps of windows as if each were a series, without smoothing; (b t)."""
         return self.joint(_of_longer(each, z, starts, self.window) for each in self.members_)
 
-    def piece(self, aggregate: Aggregate) -> Scoring:
-        return _Joint(self, aggregate)
+    def piece(self, aggregate: Aggregate, lane: Lane | None = None) -> Scoring:
+        return _Joint(self, aggregate)  # its members have lanes of their own
 
     # --- files ------------------------------------------------------------------------------------
 
@@ -306,17 +306,24 @@ class _Joint:
         self.smoother = Smoother(ensemble.smooth, causal=aggregate != "mean")
         self.seen = self.scored = 0
 
-    def update(self, z: np.ndarray) -> np.ndarray:
+    def update(self, z: np.ndarray) -> Asking:
         """Scores that have become known with some more scaled rows; (n c) → (k,)."""
         self.seen += len(z)
-        members = zip(self.parts, self.ensemble.members_, strict=True)
-        return self._join([part.update(each.scaler_.transform(z)) for part, each in members])
+        found = []
+        for part, each in zip(self.parts, self.ensemble.members_, strict=True):
+            scores = yield from part.update(each.scaler_.transform(z))
+            found.append(scores)
+        return self._join(found)
 
-    def finish(self) -> np.ndarray:
+    def finish(self) -> Asking:
         """Scores of the rows that still wait; NaN for those of less than a window."""
         if self.seen < self.ensemble.window:
             return np.full(self.seen, np.nan)
-        return self._join([part.finish() for part in self.parts], last=True)
+        found = []
+        for part in self.parts:
+            scores = yield from part.finish()
+            found.append(scores)
+        return self._join(found, last=True)
 
     def _join(self, found: list[np.ndarray], *, last: bool = False) -> np.ndarray:
         for i, scores in enumerate(found):

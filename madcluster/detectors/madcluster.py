@@ -395,6 +395,9 @@ class MADCluster(Detector):
     def last_scores(self, seen: int = 0) -> tuple[int, Callable[[np.ndarray], np.ndarray]] | None:
         return scoring.last_scores(self.model_, self.n_features_in_, window=self.window)
 
+    def steps(self, n: int) -> scoring.Steps | None:
+        return scoring.steps(self.model_, n, window=self.window)
+
     def input_gradients(self, z: np.ndarray, starts: np.ndarray, weights: np.ndarray) -> np.ndarray:
         like = next(self.model_.parameters())
         rows = torch.as_tensor(z, dtype=like.dtype, device=like.device)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from datetime import timedelta
 from itertools import pairwise
-from typing import Any, Literal, Protocol, Self, TypeAlias, get_args
+from typing import Any, Literal, NamedTuple, Protocol, Self, TypeAlias, get_args
 
 import numpy as np
 import pandas as pd
@@ -20,14 +20,131 @@ from madcluster.service import checkpoints
 from madcluster.service.alarms import AlarmEvent, OnlineAlarms
 from madcluster.service.checkpoints import CheckpointError, as_bits, from_bits
 
-__all__ = ["Late", "MaxStep", "Missing", "Piece", "Scoring", "Stream", "pieces"]
+__all__ = [
+    "Asking",
+    "Lane",
+    "Late",
+    "MaxStep",
+    "Missing",
+    "OfRow",
+    "OfWindows",
+    "Piece",
+    "Scoring",
+    "Steps",
+    "Stream",
+    "pieces",
+]
 
 KIND, FORMAT = "madcluster.stream", 5  # of a file; another is refused
 BLOCK = 2048  # rows at work at a time, however many come at once
+NEEDS_TIMES = "rows need times: give time, or a DataFrame with them as its index"
+FEW = 4  # so many rows take less time one after another, where a network can, than together
 
 Missing = Literal["refuse", "hold", "mask"]
 Late = Literal["refuse", "drop"]
 MaxStep: TypeAlias = float | timedelta | np.timedelta64  # a Timedelta of pandas is a timedelta
+
+
+class Steps(Protocol):
+    """Causal scores of several series row by row, as `madcluster.scoring.Steps` gives them."""
+
+    reach: int  # rows that a memory begins with
+
+    def scores(self, series: np.ndarray, x: np.ndarray) -> np.ndarray:
+        """Scores of the next row of some series; their numbers (s,) and rows (s c) → (s,)."""
+        ...
+
+
+class OfWindows(NamedTuple):
+    """A question of a stream: what scores do these windows have? The answer is (b t) or (b 1)."""
+
+    detector: Scores
+    z: np.ndarray  # (m c), scaled rows
+    starts: np.ndarray  # (b,), first rows of the windows
+
+    @property
+    def whom(self) -> object:
+        """Who answers it."""
+        return self.detector
+
+    @property
+    def size(self) -> int:
+        """How much it adds to what is at work."""
+        return len(self.starts)
+
+    def answer(self) -> np.ndarray:
+        """By itself."""
+        return self.detector.window_scores(self.z, self.starts)
+
+    @staticmethod
+    def answers(asks: Sequence[Any]) -> list[np.ndarray]:
+        """Of several such: their rows one after another, as if they were of one series."""
+        begin = np.cumsum([0, *(len(ask.z) for ask in asks[:-1])])
+        starts = [ask.starts + at for ask, at in zip(asks, begin, strict=True)]
+        z = np.concatenate([ask.z for ask in asks])
+        of_windows = asks[0].detector.window_scores(z, np.concatenate(starts))
+        return np.split(of_windows, np.cumsum([ask.size for ask in asks[:-1]]))
+
+
+class OfRow(NamedTuple):
+    """A question of a stream: what score does its next row have? The answer is (1,)."""
+
+    steps: Steps
+    series: int  # its number
+    row: np.ndarray  # (c,), scaled
+
+    @property
+    def whom(self) -> object:
+        """Who answers it."""
+        return self.steps
+
+    @property
+    def size(self) -> int:
+        """How much it adds to what is at work."""
+        return 1
+
+    def answer(self) -> np.ndarray:
+        """By itself."""
+        return self.steps.scores(np.array([self.series]), self.row[None])
+
+    @staticmethod
+    def answers(asks: Sequence[Any]) -> list[np.ndarray]:
+        """Of several such: one step of as many series."""
+        series, rows = np.array([ask.series for ask in asks]), np.array([ask.row for ask in asks])
+        return list(asks[0].steps.scores(series, rows)[:, None])
+
+
+Ask: TypeAlias = OfWindows | OfRow
+# asks for scores of windows and rows, and returns those of the stream: who feeds one stream answers
+# each question by itself, who feeds many together those of all at once
+Asking: TypeAlias = Generator[Ask, np.ndarray, np.ndarray]
+
+
+class Lane:
+    """The memory of one stream among those of others that one `Steps` keeps, or alone.
+
+    Parameters
+    ----------
+    detector : Detector
+        What makes the `Steps`, when the first row comes that needs it.
+    """
+
+    def __init__(self, detector: Scores) -> None:
+        self.detector, self.series = detector, 0
+        self.at: tuple[object, int] | None = None  # the piece in it, and how many of its rows
+        self._steps: Steps | None = None
+        self._made = False
+
+    @property
+    def steps(self) -> Steps | None:
+        """None where the detector has no way from row to row."""
+        if not self._made:
+            self.move(self.detector.steps(1), 0)
+        return self._steps
+
+    def move(self, steps: Steps | None, series: int) -> None:
+        """Be remembered elsewhere, from the next row on."""
+        self._steps, self.series, self.at, self._made = steps, series, None, True
 
 
 class Scoring(Protocol):
@@ -36,11 +153,11 @@ class Scoring(Protocol):
     seen: int  # rows
     scored: int  # of these, rows whose score is known
 
-    def update(self, z: np.ndarray) -> np.ndarray:
+    def update(self, z: np.ndarray) -> Asking:
         """Scores that have become known with some more scaled rows; (n c) → (k,)."""
         ...
 
-    def finish(self) -> np.ndarray:
+    def finish(self) -> Asking:
         """Scores of the rows that still wait; NaN for those of less than a window."""
         ...
 
@@ -72,12 +189,26 @@ class Scores(Protocol):
     ) -> tuple[int, Callable[[np.ndarray], np.ndarray]] | None: ...
     def aggregate_of(self, aggregate: Aggregate) -> Aggregate: ...
     def scoring_stride(self) -> int: ...
-    def piece(self, aggregate: Aggregate) -> Scoring: ...
+    def steps(self, n: int) -> Steps | None: ...
+    def piece(self, aggregate: Aggregate, lane: Lane | None = None) -> Scoring: ...
     def state(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]: ...
+
+
+class Clocked(NamedTuple):
+    """Times of rows that can be taken."""
+
+    kind: str
+    last: float  # the latest
+    late: np.ndarray  # (n,) bool, not later than a row before: they are left out
+    gap: np.ndarray  # (n,) bool, too long a time before them
 
 
 class Stream:
     """Feed rows, one or many at a time, and get scores, **higher = more anomalous**.
+
+    How the rows are cut changes scores by the rounding of float32 alone: of one row, a network that
+    can (`madcluster.models.base.Memory`) computes what is new, and of many it multiplies larger
+    matrices. Many streams cost less together, in a `madcluster.service.groups.StreamGroup`.
 
     Rows follow each other in pieces. A piece ends where time makes too long a step, and at a row that
     cannot be scored; no window and no mean over scores reaches across its end, and each piece has the
@@ -173,7 +304,8 @@ class Stream:
         self._known = frozenset(self.channels)
         self._digest: str | None = None
         self._time: tuple[str, float] | None = None  # of the last row: its kind, and a number
-        self._piece = detector.piece(self.aggregate)
+        self.lane = Lane(detector)
+        self._piece = detector.piece(self.aggregate, self.lane)
         self._marks = np.zeros(0, bool)  # of the rows that wait
         self._last = np.zeros(len(self.channels), np.float32)  # scaled values to hold
         self._held = self._unknown()  # rows in which each was held
@@ -215,29 +347,46 @@ class Stream:
             times that are absent though there is a `max_step`, or of another kind than before. None of
             the rows is taken then.
         """
+        return answered(self.taking(*self.examined(rows, time)))
+
+    def examined(self, rows: Any, time: Any = None) -> tuple[np.ndarray, Clocked | None]:
+        """What `update` refuses or takes: scaled rows (n c), NaN for a missing value, and times."""
         if _is_empty(rows):
-            return self._out(np.empty(0))
+            return np.empty((0, len(self.channels)), np.float32), None
         if time is None:
             time = self._times_of(rows)
-        rows = self._table(rows)
-        if self.missing == "refuse":
-            x = self.detector.checked(rows, "rows")
-            if time is None:  # nothing can end a piece
-                self.seen += len(x)
-                return self._out(self._piece.update(self.detector.scaler_.transform(x)))
-        else:
-            x = self.detector.checked(rows, "rows", missing=True)
-        gap = np.zeros(len(x), bool)
+        x = self.detector.checked(self._table(rows), "rows", missing=self.missing != "refuse")
+        clocked = None if time is None else self.clocked(time, len(x))
+        return self.detector.scaler_.transform(x), clocked
+
+    def clocked_row(self, time: Any) -> Clocked | None:
+        """Of one row; None where there is no time and none is needed."""
         if time is not None:
-            x, gap = self._in_time(x, time)
-        z = self.detector.scaler_.transform(x)
+            return self.clocked(time, 1)
+        if self.max_step is not None:
+            raise ValueError(NEEDS_TIMES)
+        return None
+
+    def taking(self, z: np.ndarray, clocked: Clocked | None) -> Asking:
+        """Take rows that were examined; what it returns is what `update` does."""
+        if clocked is None and self.missing == "refuse":  # nothing can end a piece
+            self.seen += len(z)
+            scores = (yield from self._piece.update(z)) if len(z) else np.empty(0)
+            return self._out(scores)
+        gap = np.zeros(len(z), bool)
+        if clocked is not None:
+            self._time = clocked.kind, clocked.last
+            self.dropped += int(clocked.late.sum())
+            self.gaps += int(clocked.gap.sum())
+            z, gap = z[~clocked.late], clocked.gap[~clocked.late]
         usable, put = np.ones(len(z), bool), np.zeros(len(z), bool)
         if self.missing != "refuse":
             usable, put = self._complete(z, gap)
         self.seen += len(z)
         if self.missing != "refuse":
             self._marks = np.append(self._marks, put)
-        return self._out(self._by_piece(z, gap, usable))
+        scores = yield from self._by_piece(z, gap, usable)
+        return self._out(scores)
 
     def _times_of(self, rows: Any) -> pd.Index | None:
         if isinstance(rows, pd.Series):
@@ -246,7 +395,7 @@ class Stream:
         if isinstance(rows, pd.DataFrame) and (dated or self.max_step is not None):
             return rows.index
         if self.max_step is not None:
-            raise ValueError("rows need times: give time, or a DataFrame with them as its index")
+            raise ValueError(NEEDS_TIMES)
         return None
 
     def _table(self, rows: Any) -> Any:
@@ -273,11 +422,11 @@ class Stream:
                 raise ValueError(f"rows has no {name!r} in row {i}")
         return [row.get(name) for name in self.channels]
 
-    def _in_time(self, x: np.ndarray, time: Any) -> tuple[np.ndarray, np.ndarray]:
-        """Rows that are not late, and before which of them there is a gap; (n c) → (m c), (m,)."""
+    def clocked(self, time: Any, n: int) -> Clocked:
+        """The times of n rows, beside that of the row before them; or what is wrong with them."""
         kind, numbers = _clock(time)
-        if numbers.shape != (len(x),):
-            raise ValueError(f"time has shape {numbers.shape} for {len(x)} rows")
+        if numbers.shape != (n,):
+            raise ValueError(f"time has shape {numbers.shape} for {n} rows")
         wanted = self._time or self.max_step
         if wanted is not None and kind.split()[0] != wanted[0].split()[0]:
             raise ValueError(f"time holds {kind}, expected {wanted[0]}")
@@ -298,11 +447,7 @@ class Stream:
                 f"rows are late: row {row} is of {_shown(kind, numbers[row])}, not later than "
                 f"{_shown(kind, highest[row - first])} before it ({late.sum()} such rows in all)"
             )
-        # nothing is refused from here on
-        self._time = kind, highest[-1].item()
-        self.dropped += int(late.sum())
-        self.gaps += int(gap.sum())
-        return x[~late], gap[~late]
+        return Clocked(kind, highest[-1].item(), late, gap)
 
     def _complete(self, z: np.ndarray, gap: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Put values where they are missing; → rows that can be scored, and those with such values."""
@@ -325,23 +470,25 @@ class Stream:
 
     # --- scores out --------------------------------------------------------------------------------
 
-    def _by_piece(self, z: np.ndarray, gap: np.ndarray, usable: np.ndarray) -> np.ndarray:
+    def _by_piece(self, z: np.ndarray, gap: np.ndarray, usable: np.ndarray) -> Asking:
         """Scores that have become known, where pieces end and begin among the rows."""
         ended = np.append(True, gap[1:] | (usable[1:] != usable[:-1]))
         found = []
         for start, stop in pairwise([*np.flatnonzero(ended), len(z)]) if len(z) else ():
             if gap[start] or not usable[start]:
-                found.append(self._end_piece())
-            part = z[start:stop]
-            found.append(self._piece.update(part) if usable[start] else np.full(len(part), np.nan))
+                found.append((yield from self._end_piece()))
+            if usable[start]:
+                found.append((yield from self._piece.update(z[start:stop])))
+            else:
+                found.append(np.full(stop - start, np.nan))
         return np.concatenate(found) if found else np.empty(0)
 
-    def _end_piece(self) -> np.ndarray:
+    def _end_piece(self) -> Asking:
         piece = self._piece
         if not piece.seen:
             return np.empty(0)
-        self._piece = self.detector.piece(self.aggregate)
-        return piece.finish()
+        self._piece = self.detector.piece(self.aggregate, self.lane)
+        return (yield from piece.finish())
 
     def _out(self, scores: np.ndarray, *, last: bool = False) -> np.ndarray:
         """Count the scores, and feed the alarms with them."""
@@ -372,9 +519,18 @@ class Stream:
         ValueError
             If less than a window was seen.
         """
+        self.check_finish()
+        return answered(self.finishing())
+
+    def check_finish(self) -> None:
+        """Raise the ValueError of `finish`."""
         if self.seen < self.window:
             raise ValueError(f"{self.seen} rows were seen, less than a window of {self.window}")
-        return self._out(self._end_piece(), last=True)
+
+    def finishing(self) -> Asking:
+        """What it returns is what `finish` does."""
+        scores = yield from self._end_piece()
+        return self._out(scores, last=True)
 
     # --- files -------------------------------------------------------------------------------------
 
@@ -476,8 +632,8 @@ _COUNTS = "seen", "scored", "unscored", "dropped", "filled", "gaps"
 class Piece:
     """Scores of rows that follow each other without a gap, from the windows of one detector."""
 
-    def __init__(self, detector: Scores, aggregate: Aggregate) -> None:
-        self.detector, self.window = detector, detector.window
+    def __init__(self, detector: Scores, aggregate: Aggregate, lane: Lane) -> None:
+        self.detector, self.window, self.lane = detector, detector.window, lane
         # of one row, all are the same
         self._of_windows = "last" if self.window == 1 else detector.aggregate_of(aggregate)
         self.seen = self.scored = 0
@@ -487,13 +643,28 @@ class Piece:
         self.stride = detector.scoring_stride() if mean else 1
         # the last window, which ends with the series, begins where no other does
         self._most = self.window - (self.stride == 1)
-        self.rows = np.empty((0, len(detector.channels_)), np.float32)  # at most so many
+        # the last rows, at most so many, with room for as many others after them
+        self._kept, self._stop = np.empty((2 * self._most, len(detector.channels_)), np.float32), 0
         self.sums = np.zeros(self.window)  # of scores of the rows from `made` on, for "mean"
         self.smoother = Smoother(detector.smooth, causal=aggregate != "mean")
 
     def _find_shortcut(self) -> None:
         last = self._of_windows == "last"
         self._shortcut = self.detector.last_scores(self.seen) if last else None
+
+    @property
+    def rows(self) -> np.ndarray:
+        """The last rows, scaled, which later windows have in common with earlier ones."""
+        return self._kept[max(0, self._stop - self._most) : self._stop]
+
+    def _keep(self, new: np.ndarray) -> None:
+        if len(new) >= self._most:
+            self._kept[: self._most], self._stop = new[len(new) - self._most :], self._most
+            return
+        if self._stop + len(new) > len(self._kept):  # to the front, once in a window
+            self._kept[: self._most], self._stop = self.rows, self._most
+        self._kept[self._stop : self._stop + len(new)] = new
+        self._stop += len(new)
 
     def state(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         """What is remembered, as plain JSON and arrays."""
@@ -512,20 +683,23 @@ class Piece:
         seen, made, before = (check_whole(n, about[n], 0) for n in ("seen", "made", "smoothed"))
         rows, (sums, scores) = arrays["rows"], (from_bits(arrays[n]) for n in ("sums", "scores"))
         kept = min(seen, self._most)
-        if rows.shape != (kept, self.rows.shape[1]) or sums.shape != (self.window,):
+        if rows.shape != (kept, self._kept.shape[1]) or sums.shape != (self.window,):
             raise ValueError(f"it holds rows of shape {rows.shape}")
         if scores.ndim != 1 or not 0 <= len(scores) - before <= made <= seen:
             raise ValueError(f"it holds scores of shape {scores.shape}")
         self.seen, self.made, self.scored = seen, made, made - (len(scores) - before)
         self.smoother.kept, self.smoother.before = scores, before
         self._find_shortcut()
-        self.rows, self.sums = rows.astype(np.float32), sums.copy()
+        self._keep(rows.astype(np.float32))
+        self.sums = sums.copy()
 
-    def update(self, z: np.ndarray) -> np.ndarray:
+    def update(self, z: np.ndarray) -> Asking:
         """Scores that have become known with some more scaled rows; (n c) → (k,)."""
         if len(z) <= BLOCK:
-            return self._smooth(self._block(z))
-        made = [self._block(z[i : i + BLOCK]) for i in range(0, len(z), BLOCK)]
+            return self._smooth((yield from self._block(z)))
+        made = []
+        for i in range(0, len(z), BLOCK):
+            made.append((yield from self._block(z[i : i + BLOCK])))
         return self._smooth(np.concatenate(made))
 
     def _smooth(self, made: np.ndarray, *, last: bool = False) -> np.ndarray:
@@ -533,29 +707,44 @@ class Piece:
         self.scored += len(scores)
         return scores
 
-    def _block(self, new: np.ndarray) -> np.ndarray:
-        x = np.concatenate([self.rows, new])
+    def _block(self, new: np.ndarray) -> Asking:
+        # what came before may be in a memory
+        known = len(new) <= FEW and self.lane.at == (self, self.seen)
+        x = new if known else np.concatenate([self.rows, new])
         first = self.seen < self.window <= self.seen + len(new)  # the first whole window ends here
         self.seen += len(new)
-        self.rows = x[len(x) - min(len(x), self._most) :].copy()
+        self._keep(new)
         if self.seen < self.window:
             return np.empty(0)
         mean = self._of_windows == "mean"
-        of_rows = self._mean(x, len(new)) if mean else self._ends(x, len(new), first)
+        of_rows = yield from (self._mean if mean else self._ends)(x, len(new), first)
         self.made += len(of_rows)
         return of_rows
 
-    def _ends(self, x: np.ndarray, n: int, first: bool) -> np.ndarray:
+    def _ends(self, x: np.ndarray, n: int, first: bool) -> Asking:
         if self._shortcut is None or (first and self.window > 1):
-            of_windows = self.detector.window_scores(x, np.arange(len(x) - self.window + 1))
+            starts = np.arange(len(x) - self.window + 1)
+            of_windows = yield OfWindows(self.detector, x, starts)
             found = ends(of_windows, self._of_windows)
             if first:  # the rows that waited take their scores from the first window
                 found = np.append(beginning(of_windows[0], self.window, self._of_windows), found)
             return found
+        if n <= FEW and (steps := self.lane.steps) is not None:
+            return (yield from self._row_by_row(x, n, steps))
         reach, last_scores = self._shortcut
         return last_scores(x[len(x) - reach - n :])
 
-    def _mean(self, x: np.ndarray, n: int) -> np.ndarray:
+    def _row_by_row(self, x: np.ndarray, n: int, steps: Steps) -> Asking:
+        """Scores of the last n rows of x; what is remembered depends on the rows alone, to the bit."""
+        lane, found = self.lane, []
+        known = lane.at == (self, self.seen - n)
+        lane.at = None  # until all is done
+        for row in x[len(x) - n - (0 if known else steps.reach) :]:
+            found.append((yield OfRow(steps, lane.series, row)))
+        lane.at = self, self.seen
+        return found[0] if len(found) == 1 else np.concatenate(found[-n:])
+
+    def _mean(self, x: np.ndarray, n: int, first: bool) -> Asking:
         """Scores of the rows that no window to come covers; the last n rows of x are new."""
         end = self.seen - self.window + 1  # of the rows in which a whole window begins
         starts = np.arange(-(-max(0, end - n) // self.stride) * self.stride, end, self.stride)
@@ -564,7 +753,7 @@ class Piece:
         sums = np.zeros(max(0, final - self.made) + self.window)
         sums[: self.window] = self.sums
         if len(starts):
-            of_windows = self.detector.window_scores(x, starts - (self.seen - len(x)))
+            of_windows = yield OfWindows(self.detector, x, starts - (self.seen - len(x)))
             for at, of_window in zip((starts - self.made).tolist(), of_windows, strict=True):
                 sums[at : at + self.window] += of_window
         rows = np.arange(self.made, final)
@@ -577,7 +766,7 @@ class Piece:
         first = -(-np.maximum(rows - self.window + 1, 0) // self.stride)
         return np.minimum(rows // self.stride, last) - first + 1
 
-    def finish(self) -> np.ndarray:
+    def finish(self) -> Asking:
         """Scores of the rows that still wait; NaN for those of less than a window."""
         if self.seen < self.window:
             return np.full(self.seen, np.nan)
@@ -585,9 +774,45 @@ class Piece:
         counts = self._counts(rows)
         if len(rows) and (self.seen - self.window) % self.stride:
             counts += 1
-            self.sums += self.detector.window_scores(self.rows, np.zeros(1, int))[0]
+            of_windows = yield OfWindows(self.detector, self.rows, np.zeros(1, int))
+            self.sums += of_windows[0]
         self.made = self.seen
         return self._smooth(self.sums[: len(rows)] / counts, last=True)
+
+
+def answered(asking: Asking) -> np.ndarray:
+    """What it returns, with each of its questions answered by itself."""
+    try:
+        ask = next(asking)
+        while True:
+            ask = asking.send(ask.answer())
+    except StopIteration as done:
+        found: np.ndarray = done.value
+        return found
+
+
+def answers(asks: Sequence[Ask]) -> list[np.ndarray]:
+    """The answers to questions of several streams, those to one detector together.
+
+    They go together up to `BLOCK` windows at a time. What a detector says of a window does not depend
+    on the rows around it.
+    """
+    found: dict[int, np.ndarray] = {}
+    alike: dict[int, list[int]] = {}  # numbers of questions that go together, by whom they go to
+    room: dict[int, int] = {}
+    every = []
+    for i, ask in enumerate(asks):
+        whom = id(ask.whom)
+        if room.get(whom, 0) < ask.size:
+            alike[whom], room[whom] = [], BLOCK
+            every.append(alike[whom])
+        alike[whom].append(i)
+        room[whom] -= ask.size
+    for numbers in every:
+        first = asks[numbers[0]]
+        of_these = first.answers([asks[i] for i in numbers]) if numbers[1:] else [first.answer()]
+        found.update(zip(numbers, of_these, strict=True))
+    return [found[i] for i in range(len(asks))]
 
 
 def pieces(time: Any, max_step: MaxStep) -> list[tuple[int, int]]:
