@@ -8,6 +8,7 @@ import torch
 from einops import rearrange, repeat
 from hypothesis import given
 from hypothesis import strategies as st
+from sklearn import cluster
 from small import SMALL
 from torch import nn
 
@@ -132,12 +133,12 @@ def test_the_first_center_is_the_mean_of_every_tenth_step_of_all_windows():
 def test_k_means_sees_a_part_of_many_embeddings_from_first_to_last(monkeypatch):
     seen = []
 
-    class Spy(head_module.KMeans):
+    class Spy(cluster.KMeans):
         def fit(self, x):
             seen.extend(x[:, 0].tolist())
             return super().fit(x)
 
-    monkeypatch.setattr(head_module, "KMeans", Spy)
+    monkeypatch.setattr(cluster, "KMeans", Spy)
     monkeypatch.setattr(head_module, "MOST", 4)
     Head(1, k=2).place(torch.arange(30.0)[:, None].split(3))
     assert seen == [0, 8, 14, 18, 24, 27]

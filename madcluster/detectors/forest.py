@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-from sklearn.ensemble import IsolationForest as SklearnForest
 
 from madcluster.aggregation import Aggregate, Smooth
 from madcluster.arguments import check_seed, check_whole
@@ -56,6 +55,8 @@ class IsolationForest(Detector):
 
     def _fit(self, z: np.ndarray) -> None:
         rows = min(self.sample, len(z))
+        from sklearn.ensemble import IsolationForest as SklearnForest  # takes a while
+
         forest = SklearnForest(n_estimators=self.n_trees, max_samples=rows, random_state=self.seed)
         trees = [tree.tree_ for tree in forest.fit(z).estimators_]
         size = max(tree.node_count for tree in trees)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Literal
 
 import numpy as np
-from sklearn.decomposition import PCA
 
 from madcluster.aggregation import Aggregate, Smooth
 from madcluster.arguments import check_number, check_whole
@@ -58,6 +57,8 @@ class PCAError(Detector):
         self.mean_ = z.mean(0, dtype=np.float64)
         self.components_ = np.empty((0, z.shape[1]))
         if kept:
+            from sklearn.decomposition import PCA  # takes a while
+
             self.components_ = PCA(kept, svd_solver="full").fit(z).components_.astype(np.float64)
 
     def window_scores(self, z: np.ndarray, starts: np.ndarray) -> np.ndarray:

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
-from sklearn.cluster import KMeans
-from sklearn.neighbors import NearestNeighbors
 
 from madcluster.aggregation import Aggregate, Smooth
 from madcluster.arguments import check_seed, check_whole
@@ -67,6 +65,8 @@ class NearestNeighbor(Detector):
         self._index()
 
     def _index(self) -> None:
+        from sklearn.neighbors import NearestNeighbors  # takes a while
+
         self.index_ = NearestNeighbors(algorithm="brute").fit(self.known_)
 
     def window_scores(self, z: np.ndarray, starts: np.ndarray) -> np.ndarray:
@@ -127,6 +127,8 @@ class KMeansAD(Detector):
         n = len(z) - self.window + 1
         known = _vectors(z, np.arange(0, n, -(-n // self.max_train)), self.window)
         k = min(self.n_clusters, len(np.unique(known, axis=0)))
+        from sklearn.cluster import KMeans  # takes a while
+
         means = KMeans(k, n_init=1, random_state=self.seed).fit(known.astype(np.float64))
         self.centers_ = means.cluster_centers_
 

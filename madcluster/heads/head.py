@@ -8,7 +8,6 @@ from typing import ClassVar, Literal, NamedTuple, get_args
 
 import numpy as np
 import torch
-from sklearn.cluster import KMeans
 from torch import Tensor, nn
 
 from madcluster import loss
@@ -277,5 +276,7 @@ class Head(BaseHead):
         points = torch.cat(seen).numpy()
         if len(points) < self.k:
             raise ValueError(f"k must not exceed the {len(points)} embeddings, got {self.k}")
+        from sklearn.cluster import KMeans  # takes a while, and is for k > 1 alone
+
         means = KMeans(self.k, n_init=1, random_state=seed).fit(points)
         self.centers.copy_(torch.as_tensor(means.cluster_centers_))
