@@ -217,7 +217,8 @@ class Stream:
     Parameters
     ----------
     detector : Detector
-        Fitted. Its weights are used, not copied.
+        Fitted. Its weights are used, not copied, unless a network remembers rows: then they are copied
+        when the first row comes alone.
     aggregate : "last", "window" or "mean", optional
         The detector's own by default. "last" and "window": a row has its score at once, from the window
         that ends with it and, if the detector smooths, from the scores before. "mean": a row has its
