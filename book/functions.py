@@ -71,12 +71,30 @@ class Parts:
     def _bring(self, node: ast.Import | ast.ImportFrom, alias: ast.alias, thing: object) -> None:
         """An import; what is imported from the package itself is copied."""
         if isinstance(node, ast.ImportFrom) and str(node.module).startswith("madcluster"):
-            self._add(thing)
+            if inspect.isfunction(thing) or inspect.isclass(thing):
+                self._add(thing)
+            else:
+                self._constant(str(node.module), alias)
             return
         one = ast.Import([alias])
         if isinstance(node, ast.ImportFrom):
             one = ast.ImportFrom(node.module, [alias], 0)  # type: ignore[assignment]
         self.imports.add(ast.unparse(one))
+
+    def _constant(self, module: str, alias: ast.alias) -> None:
+        """A constant of another module of the package, by the name that it has here.
+
+        Raises
+        ------
+        ValueError
+            If that module does not say in one line what it is.
+        """
+        for node in ast.parse(inspect.getsource(sys.modules[module])).body:
+            if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == alias.name:
+                name = alias.asname or alias.name
+                self.constants[name] = f"{name} = {ast.unparse(node.value)}"
+                return
+        raise ValueError(f"{module} has no constant {alias.name}")
 
     def block(self) -> str:
         """All of it as one file."""
