@@ -195,7 +195,7 @@ def product_of(packet: Any, args: tuple[Any, ...], out: Any) -> Shape:
         a, b = args[-2:]
         return (a.shape[0], a.shape[1], a.shape[2], b.shape[2])
     if name not in ("convolution", "convolution_backward"):
-        raise NotImplementedError(f"no product is known that does the work of {name}")
+        raise LookupError(f"no product is known that does the work of {name}")
     backward = name == "convolution_backward"
     made = args[0] if backward else out
     x, kernel = args[1:3] if backward else args[:2]
