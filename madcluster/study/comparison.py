@@ -43,6 +43,12 @@ IN_PROSE = {  # names of methods, as a sentence has them
     "kmeans": "k-means",
     "random_features": "random features",
     "ensemble": "the ensemble",
+    "isolation_forest": "the isolation forest",
+    "largest_deviation": "the largest deviation",
+    "moving_variance": "the moving variance",
+    "squared_difference": "the squared difference",
+    "random": "a random score",
+    "constant": "a constant",
 }
 
 
