@@ -17,7 +17,6 @@ knobs      one setting at a time -> knobs.csv.gz
 untrained  the scores of a network that has learned nothing -> knobs.csv.gz
 start      all embedders with the head before any training, on the entities and seeds of main,
            by two scores; the second also after training, on the entities below -> start.csv.gz
-rows       the Mahalanobis distance of fewer rows and of more, on all entities -> rows.csv.gz
 
 comparison everything by the protocol of book/results/protocol.md: all embedders with and without
            head and all other detectors, on all entities, with the same choices of smoothing, causal and
@@ -246,19 +245,6 @@ def start() -> list[Run]:
     ]
 
 
-def rows() -> list[Run]:
-    return [
-        run
-        for window in (1, 2, 5, 10, 20, 40)
-        for run in grid(
-            DATASETS,
-            ["mahalanobis"],
-            variant=f"window={window}",
-            settings={"scaler": "minmax", "window": window},
-        )
-    ]
-
-
 def comparison() -> list[Run]:
     """By book/results/protocol.md: what its questions on one network and on none need comes first."""
     plain = [name for name in PLAIN if name != "ensemble"]
@@ -351,7 +337,6 @@ PARTS = {
     "knobs": (knobs, "knobs"),
     "untrained": (untrained, "knobs"),
     "start": (start, "start"),
-    "rows": (rows, "rows"),
     "heads": (heads, "heads_study"),
 }
 ON_DEMAND = ("heads",)
