@@ -83,9 +83,8 @@ def checked_rows(
     float32 stays what it is, all else becomes float64: a channel with a large offset has its digits
     behind those of float32, and must be scaled before anything is cast.
     """
-    if (
-        type(x) is not np.ndarray or x.dtype.kind != "f"
-    ):  # of floats nothing is wrong but their values
+    # of an array of floats nothing can be wrong but its shape and values
+    if type(x) is not np.ndarray or x.dtype.kind != "f":
         x = _as_array(x, where)
     kind = np.float32 if x.dtype == np.float32 else np.float64
     owner = x if x.base is None else x.base

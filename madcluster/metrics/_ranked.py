@@ -10,9 +10,8 @@ from madcluster.data import segments
 
 __all__ = ["CACHED", "Levels", "Ranked", "levels_of", "ranked"]
 
-CACHED = (
-    2**14
-)  # numbers of one array that is worked on over and over, so that it stays in a fast cache
+# numbers of one array that is worked on over and over, so that it stays in a fast cache
+CACHED = 2**14
 
 
 class Ranked(NamedTuple):
