@@ -128,8 +128,9 @@ class Narrow(Broken):
 
 
 class Cast(Broken):
-    def checked(self, X, where="X"):
-        return super().checked(np.asarray(X, np.float32).astype(np.float64), where)
+    def checked(self, X, where="X", *, missing=False):
+        rounded = np.asarray(X, np.float32).astype(np.float64)
+        return super().checked(rounded, where, missing=missing)
 
 
 @pytest.mark.parametrize(
