@@ -30,32 +30,33 @@ small      "Anomalies that leave the cluster only slightly?" Four plants, and fo
 spread     "82.4 % of the normal embeddings within 3 sigma of the center: is that good?" Four entities
            each of MSL, SMAP and SMD as in `small`, all nine embedders with the head, and Deep SVDD
            without, by `cpu_settings`, seeds 0 and 1. Of the held-out tail of train, before training and
-           after: the share of steps within 3 sigma of the center for four meanings of sigma (`Sigmas`), the
-           same of a Gaussian with the mean and covariance of these embeddings, and of the normal and
-           the anomalous steps of test by the sigma of the tail. Before every epoch: the threshold, how
-           far the center has come from its start, and the norm of the embedder's weights. No primary
-           comparison; shares of anomalous steps use test labels. -> questions_spread.csv
+           after: the share of steps within 3 sigma of the center for four meanings of sigma (`Sigmas`),
+           the same of a Gaussian with the mean and covariance of these embeddings, and of the normal
+           and the anomalous steps of test by the sigma of the tail. Before every epoch: the threshold,
+           how far the center has come from its start, and the norm of the embedder's weights. No
+           primary comparison; shares of anomalous steps use test labels. -> questions_spread.csv
 sensitivity "And the settings that were not tried?" Deep SVDD with the head by `cpu_settings` on the 25
            entities of chapter 14, seeds 0 to 2: weight of the clustering term beside the distance .1
            and 10 (in training; the score stays D + L), weight decay 0 and .001, soft boundary with
-           quantiles .01, .1 and .5, label smoothing .01 and .1, a center that starts at random or
-           at a hundredth of the mean, a threshold that learns at a tenth of the rate or at ten times
-           it. Score smoothed by 20 rows. Primary: VUS-PR, each less the default, paired by entity after
-           the mean over seeds, Holm over 12. -> questions_sensitivity.csv
+           quantiles .01, .1 and .5, label smoothing .01 and .1, a center that starts at random or at a
+           hundredth of the mean, a threshold that learns at a tenth of the rate or at ten times it.
+           Score smoothed by 20 rows. Primary: VUS-PR, each less the default, paired by entity after the
+           mean over seeds, Holm over 12. -> questions_sensitivity.csv
 attached   "Can LOF, OC-SVM, Isolation Forest or VAR carry the head?" They have no embedding to train.
            What can be done in their place: a linear map of ten lagged rows (the features of a VAR) and
            random Fourier features of ten lagged rows (the kernel map of an OC-SVM or SVDD, its width
            the median distance of train) as Base Embedders, with the head, trained and untrained, by the
            settings of Deep SVDD, seeds 0 to 2, on the 25 entities; the isolation forest beside them.
            Smoothed by 20 rows. Primary: trained less untrained of both, Holm over two. The kernel map
-           has no weights: there training moves the center and the threshold alone.
-           -> questions_attached.csv
+           has no weights: there training moves the center and the threshold alone. ->
+           questions_attached.csv
 tables     "Other kinds of data?" A table is a series with windows of one row. Three of scikit-learn's
            own data sets: one class is normal (benign; each of ten digits; each of three wines), and
            every other row of it is train; test is the rest and all other classes. Deep SVDD with the
-           head, without, and untrained, PCA error, the Gaussian of one row, the nearest neighbor and the
-           isolation forest; seeds 0 to 2 where something is drawn. Average precision and AUC. Primary:
-           the head less none, paired by class after the mean over seeds. -> questions_tables.csv
+           head, without, and untrained, PCA error, the Gaussian of one row, the nearest neighbor and
+           the isolation forest; seeds 0 to 2 where something is drawn. Average precision and AUC.
+           Primary: the head less none, paired by class after the mean over seeds. ->
+           questions_tables.csv
 
 It can be stopped: what is done lies under _runs/questions. Needs $MADCLUSTER_DATA.
 """
