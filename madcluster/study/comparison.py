@@ -14,7 +14,7 @@ import pandas as pd
 from madcluster.aggregation import Aggregate, Smooth
 from madcluster.study.benchmark import PLAIN, view_name
 from madcluster.study.claims import in_words
-from madcluster.study.statistics import compare
+from madcluster.study.statistics import compare, verdicts
 
 __all__ = ["common", "complete", "in_prose", "listed", "method_names", "primary", "scores"]
 
@@ -199,8 +199,7 @@ def primary(table: pd.DataFrame, metric: str = "VUS_PR") -> pd.DataFrame:
     Returns
     -------
     Index question and "of", in the order of the protocol; entities, better, worse, mean, lower, upper,
-    p, p_holm, and `verdict`: "more" or "less" where the interval of 95 % leaves zero out and p after
-    Holm is below .05, else "open".
+    p, p_holm, and the verdict of `madcluster.study.statistics.verdicts`.
 
     Raises
     ------
@@ -223,9 +222,7 @@ def primary(table: pd.DataFrame, metric: str = "VUS_PR") -> pd.DataFrame:
         parts.append(gap.assign(question=question, of=name, seed=0))
         order.append((question, name))
     found = compare(pd.concat(parts, ignore_index=True), by=("question", "of")).loc[order]
-    sure = found["p_holm"] < 0.05
-    more, less = sure & (found["lower"] > 0), sure & (found["upper"] < 0)
-    return found.assign(verdict=np.select([more, less], ["more", "less"], "open"))
+    return found.assign(verdict=verdicts(found))
 
 
 def _tests(table: pd.DataFrame) -> Iterator[tuple[str, str, Side, Side]]:

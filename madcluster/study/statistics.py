@@ -14,7 +14,15 @@ import numpy as np
 import pandas as pd
 from scipy.stats import rankdata, studentized_range, wilcoxon
 
-__all__ = ["Ranks", "by_data_set", "compare", "interval", "mean_ranks", "paired_differences"]
+__all__ = [
+    "Ranks",
+    "by_data_set",
+    "compare",
+    "interval",
+    "mean_ranks",
+    "paired_differences",
+    "verdicts",
+]
 
 
 def paired_differences(
@@ -128,6 +136,25 @@ def _holm(p: np.ndarray) -> np.ndarray:
     corrected = np.empty_like(p)
     corrected[order] = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1)).clip(max=1.0)
     return corrected
+
+
+def verdicts(compared: pd.DataFrame) -> pd.Series:
+    """What a table of `compare` decides.
+
+    Returns
+    -------
+    "more" or "less" where the interval leaves zero out and p after Holm is below .05, else "open".
+
+    Examples
+    --------
+    >>> found = pd.DataFrame({"lower": [0.1, 0.1], "upper": [0.3, 0.3], "p_holm": [0.01, 0.2]})
+    >>> list(verdicts(found))
+    ['more', 'open']
+    """
+    sure = compared["p_holm"] < 0.05
+    more, less = sure & (compared["lower"] > 0), sure & (compared["upper"] < 0)
+    names = np.select([more, less], ["more", "less"], "open")
+    return pd.Series(names, compared.index, name="verdict")
 
 
 class Ranks(NamedTuple):
