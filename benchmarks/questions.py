@@ -401,9 +401,10 @@ def spread(dataset: str, entity: str, name: str, head: bool, seed: int) -> list[
         about = {"dataset": dataset, "entity": entity, "embedder": name, "head": head}
         about |= {"seed": seed, "trained": train}
         row = about | within(detector, series.train, series.test, series.labels)
+        kept = detector.history_.epochs[detector.history_.best_epoch]
+        row |= {"variance_ratio": round(kept["variance_ratio"], 5), "best_epoch": kept["epoch"]}
         if head and train:
             row |= path_of(detector.model_.head)
-            row["best_epoch"] = detector.history_.best_epoch
         rows.append(row)
     return rows
 

@@ -125,6 +125,7 @@ def test_a_training_is_watched(study, short):
     assert norms[0] != norms[-1]
     assert "threshold_path" not in before
     assert before["tail, distance"] > 0.8
+    assert before["variance_ratio"] == 1 > after["variance_ratio"]
     plain = study.spread("x", "y", "deepsvdd", False, 0)
     assert [row["trained"] for row in plain] == [False, True]
 
