@@ -1,4 +1,4 @@
-// Figures with sliders (chapters 3, 10 and 11). Plain SVG, no library, works offline.
+// Figures with sliders (chapters 3, 10, 11 and 13). Plain SVG, no library, works offline.
 // A cell writes the numbers into the page (madcluster.study.plots.sliders). Without scripts the sentence
 // in their place stays, and the still figure above it. What is computed here, a test holds to the package.
 "use strict";
@@ -39,6 +39,15 @@ function softLabels(labels, window) {
     const far = Math.max(first - i, i - last);
     return sum + (far >= 1 && far <= half ? Math.sqrt(1 - far / window) : 0);
   }, hard)));
+}
+
+// centered mean over some rows; at the ends over those that are there
+function centeredMean(scores, rows) {
+  const after = Math.floor((rows - 1) / 2), before = rows - 1 - after;
+  return scores.map((_, i) => {
+    const part = scores.slice(Math.max(0, i - before), i + after + 1);
+    return part.reduce((sum, v) => sum + v, 0) / part.length;
+  });
 }
 
 // mean distance, similarity and loss of α h (n d) to the center c (d), which shrinks along or stays
@@ -202,6 +211,43 @@ const FIGURES = {
       said.textContent = `${delay === 0 ? "On time" : `${Math.abs(delay)} steps ${delay > 0 ? "late" : "early"}`}, ` +
         `window ${window}: ${told.join(", ")}.`;
     }
+    show();
+  },
+
+  // chapter 13: {labels, scores: {name: [number]}, before, widths, values: [width][name]}; the scores begin before the labels
+  smoothing(box, { labels, scores, before, widths, values }) {
+    const { panels, said, slider, choice } = frame(box), n = labels.length, names = Object.keys(scores);
+    const styles = [COLORS.baseline, COLORS.signal, COLORS.center, COLORS.madcluster].map((stroke, i) => (
+      { stroke, "stroke-width": 2, "stroke-dasharray": ["", "6 3", "2 3", "8 3 2 3"][i] }));
+    let left, line, marks;
+    const which = choice("score", names, () => { draw(); show(); });
+    const input = slider("rows of the mean", { min: 0, max: widths.length - 1, value: 0 }, (v) => `${widths[v]} rows`, () => show());
+    function draw() {
+      const raw = scores[which.value].slice(before, before + n);
+      panels.replaceChildren();
+      left = panel(panels, { title: "A part of the series, events shaded, with the score before and after the mean", x: [0, n], y: [0, Math.max(...raw)],
+        xLabel: "time step", yLabel: which.value, xTicks: [0, n / 2] });
+      labels.forEach((one, i) => { if (one) left.band(i, i + 1, { fill: COLORS.anomaly, "fill-opacity": 0.2 }); });
+      left.line({ d: left.path(raw.map((v, i) => [i + 0.5, v])), "stroke-width": 0.6, "stroke-opacity": 0.5 });
+      line = left.line({ stroke: styles[names.indexOf(which.value)].stroke, "stroke-width": 2 });
+      const flat = values.flat(), right = panel(panels, { title: "VUS-PR of every score over the rows of the mean", x: [0, widths.length - 1],
+        y: [Math.min(...flat) - 0.02, Math.max(...flat) + 0.02], xLabel: "rows of the mean", left: 56,
+        yTicks: [Math.min(...flat), Math.max(...flat)].map((v) => Number(v.toFixed(2))) });
+      widths.forEach((width, i) => right.text(right.x(i), right.bottom + 14, width, { "text-anchor": "middle", "font-size": 10 }));
+      right.text(14, 130, "VUS-PR", { transform: "rotate(-90 14 130)", "text-anchor": "middle" });
+      right.legend(names.map((name, i) => [name, styles[i]]));
+      names.forEach((name, j) => right.line({ d: right.path(values.map((row, i) => [i, row[j]])), ...styles[j] }));
+      marks = names.map((name, j) => [element("circle", { r: 4, fill: styles[j].stroke }, right.svg), j, right]);
+    }
+    function show() {
+      const at = Number(input.value), mean = centeredMean(scores[which.value], widths[at]).slice(before, before + n);
+      input.tell();
+      line.setAttribute("d", left.path(mean.map((v, i) => [i + 0.5, v])));
+      for (const [dot, j, right] of marks) { dot.setAttribute("cx", right.x(at)); dot.setAttribute("cy", right.y(values[at][j])); }
+      said.textContent = `${which.value}, ${widths[at] === 1 ? "as it is" : `a mean over ${widths[at]} rows`}. VUS-PR: ` +
+        `${names.map((name, j) => `${name} ${values[at][j].toFixed(2)}`).join(", ")}.`;
+    }
+    draw();
     show();
   },
 

@@ -172,7 +172,7 @@ class Sliders:
     Parameters
     ----------
     figure : str
-        Of the script: "threshold", "delay" or "shrink".
+        Of the script: "threshold", "delay", "smoothing" or "shrink".
     values : mapping
         What the figure shows: names, numbers, and lists or arrays of them. Numbers are written with
         four digits, and must be finite.

@@ -6,6 +6,7 @@ import torch
 from audit import CHROMIUM, HTML, browsing
 
 from madcluster import loss, metrics
+from madcluster.aggregation import smoothed
 from madcluster.study.plots import Sliders
 
 pytestmark = pytest.mark.skipif(
@@ -27,6 +28,13 @@ FIGURES = {
         "windows": [0, 4, 8],
         "names": NAMES,
         "values": np.arange(27).reshape(3, 3, 3) / 100,
+    },
+    "smoothing": {
+        "labels": [0, 1, 1, 0],
+        "scores": {"L2 norm": [1, 2, 5, 6, 5, 0], "PCA error": [3, 2, 1, 9, 1, 0]},
+        "before": 1,
+        "widths": [1, 3, 5],
+        "values": [[0.5, 0.6], [0.7, 0.8], [0.9, 0.4]],
     },
     "shrink": {"h": [[1, 0], [0, 1]], "c": [0.5, 0.5], "plane": np.eye(2), "nu": 0.5},
 }
@@ -67,7 +75,8 @@ def test_every_control_is_named_and_obeys_the_keyboard(page, figure):
         before = said.inner_text()
         control.focus()
         is_range = control.evaluate("e => e.type") == "range"
-        page.keyboard.press("Home" if is_range else "ArrowDown")
+        at_start = is_range and control.input_value() == control.get_attribute("min")
+        page.keyboard.press(("End" if at_start else "Home") if is_range else "ArrowDown")
         assert said.inner_text() != before
         if is_range:
             assert control.get_attribute("aria-valuetext")
@@ -126,6 +135,24 @@ def test_buffers_are_the_package_s(page, window):
     labels[[0, 1, 10, 11, 12, 20, 21, 59]] = True
     found = computed(page, "softLabels", labels.astype(int).tolist(), window)
     np.testing.assert_allclose(found, metrics.soft_labels(labels, window), atol=1e-12)
+
+
+@pytest.mark.parametrize("rows", [1, 2, 5, 20, 100])
+def test_the_mean_is_the_package_s(page, rows):
+    scores = np.random.default_rng(2).random(60)
+    found = computed(page, "centeredMean", scores.tolist(), rows)
+    np.testing.assert_allclose(found, smoothed(scores, rows, causal=False), atol=1e-12)
+
+
+def test_the_figure_of_smoothing_shows_the_values_it_was_given(page):
+    drawn(page, "smoothing")
+    said = page.locator("p[aria-live]")
+    assert said.inner_text() == "L2 norm, as it is. VUS-PR: L2 norm 0.50, PCA error 0.60."
+    page.locator("input").focus()
+    page.keyboard.press("ArrowRight")
+    assert said.inner_text() == (
+        "L2 norm, a mean over 3 rows. VUS-PR: L2 norm 0.70, PCA error 0.80."
+    )
 
 
 @pytest.mark.parametrize("along", [True, False])
