@@ -24,7 +24,7 @@ Criterion. A guard *holds* if
 Choice. No guard, constant or seed is chosen by a test label. Of several guards that meet (1), the one
 with the best mean average precision on *planted* events in the tail of the train split is taken, and
 (2) is asked of that one. A floor is set at half of the standard deviation at the start, a quarter of
-the variance, which leaves room above 0.1; its weight of 10 follows from the bound in chapter 3.
+the variance, which leaves room above 0.1; its weight of 10 follows from the bound in book/guards.
 
 Added when seed 0 and part of 1 had been seen: the floors rank worse by the paper's score, but not
 by a Mahalanobis distance, which every run computes beside it. A pair of guard and score is therefore

@@ -78,7 +78,7 @@ def test_a_constant_has_a_finite_price_and_gradient(value):
 
 
 def objective(head, h, start):
-    """The training loss with the floor, and what the theorem of chapter 3 says of it."""
+    """The training loss with the floor, and what the theorem of the book says of it."""
     head.start.copy_(start)
     value = head.train().objective_of(head(h)) + head.penalty(h)
     ratio = variance(h) / start

@@ -94,7 +94,7 @@ class Head(BaseHead):
         Train on log(mean(D + L)), as the release does, or on mean(D + L).
     guard : "none" or "variance-floor"
         Keep the embeddings from collapsing, see `variance_floor`. In eval mode the loss is that
-        without the guard. Evidence (chapter 3, book/results/collapse.csv; three embedders, five
+        without the guard. Evidence (book/guards, book/results/collapse.csv; three embedders, five
         series, ten seeds or more, short trainings): the variance of held-out embeddings stays above a
         tenth of its start in every run, though the proof needs more: that the loss is not above its
         start on the same windows, and λ > 2. With the score "head" the ranking is lower in the mean and
