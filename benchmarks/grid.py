@@ -29,7 +29,8 @@ heads      by book/results/protocol_heads.md: the contrastive head trained and u
 
 The four of knobs.csv.gz are on 9 channels of MSL, 8 of SMAP and 8 machines of SMD.
 
-    python benchmarks/grid.py row benchmark 17      does row 17 of a table again and prints both
+    python benchmarks/grid.py comparison --only drnn    does a part's runs of one network first
+    python benchmarks/grid.py row benchmark 17          does row 17 of a table again and prints both
 
 Entities were chosen before any result of theirs: sorted by name, at equal distances.
 """
@@ -369,6 +370,7 @@ def main() -> None:
         "part", nargs="*", default=[each for each in PARTS if each not in ON_DEMAND]
     )
     parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--only", nargs="+", default=[], help="networks or detectors, by name")
     arguments = parser.parse_args()
     if not os.environ.get("MADCLUSTER_DATA"):
         print("nothing to do: set MADCLUSTER_DATA to a folder with MSL, SMAP, SMD and PSM_excerpt")
@@ -378,6 +380,8 @@ def main() -> None:
         return
     if unknown := set(arguments.part) - {"pilot", *PARTS}:
         sys.exit(f"unknown part {sorted(unknown)}: choose from pilot, {', '.join(PARTS)}")
+    if unknown := set(arguments.only) - {*EMBEDDERS, *PLAIN, RELEASED}:
+        sys.exit(f"unknown name {sorted(unknown)}: choose from {', '.join((*EMBEDDERS, *PLAIN))}")
     for name in dict.fromkeys(table for _, table in PARTS.values()):
         with contextlib.suppress(MissingResultError):
             restore(read_result(name), RUNS)  # go on from the committed table
@@ -387,7 +391,8 @@ def main() -> None:
             continue
         make, table = PARTS[part]
         started = time.monotonic()
-        run_all(make(), RUNS, jobs=arguments.jobs, report=lambda line: print(line, flush=True))
+        runs = [run for run in make() if not arguments.only or run.embedder in arguments.only]
+        run_all(runs, RUNS, jobs=arguments.jobs, report=lambda line: print(line, flush=True))
         print(f"{part}: {time.monotonic() - started:.0f} s", flush=True)
         write(table)
 
