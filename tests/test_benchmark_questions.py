@@ -80,7 +80,8 @@ def short(study, monkeypatch):
 
 def test_every_detector_sees_every_planting(study, short, monkeypatch):
     monkeypatch.setattr(study, "DRAWS", 1)
-    rows = study.deviation("x", "y")
+    assert len(study.deviation("x", "y", 1)) == 17 * 4
+    rows = study.deviation("x", "y", 0)
     assert len(rows) == 17 * 6
     gaussian = {
         row["size"]: row["vus_pr"]
@@ -222,7 +223,7 @@ def test_pieces_have_names_of_their_own(study, data_root, monkeypatch):
     names = [key for part in study.PARTS.values() for key, _ in part()]
     assert len(names) == len(set(names))
     assert len(list(study.readings())) == 25 * 5 * 2 * 2
-    assert len(list(study.small())) == 16
+    assert len(list(study.small())) == 16 * 3
     assert len(list(study.spreads())) == 12 * 10 * 2
     assert len(list(study.sensitivities())) == 25 * 14 * 3
     assert len(list(study.attached())) == 25 * 3 * 3
