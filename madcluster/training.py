@@ -55,7 +55,7 @@ class Config:
     batch_size: int = 32
     lr: float = 1e-3  # the release trains at 1e-4 for 30 epochs; this is the short form
     lr_decay: float = 0.9  # factor per epoch, not for the threshold
-    weight_decay: float = 1e-5  # not for the threshold
+    weight_decay: float = 1e-5  # of the gradient, as the release has it; not for the threshold
     validation: float = 0.2  # the tail of the train split; never the test split
     patience: int = 5  # epochs without a better validation loss
     seed: int = 0

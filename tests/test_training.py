@@ -261,6 +261,23 @@ def test_the_threshold_takes_no_decay():
     assert all(p is not model.head.theta for p in optimizer.param_groups[0]["params"])
 
 
+def test_any_decay_shrinks_what_sees_a_channel_that_stands_still():
+    x = np.pad(np.random.default_rng(0).normal(size=(600, 2)), ((0, 0), (0, 1)))  # the third is 0
+
+    def weights(decay, train=True):
+        made = MADCluster(
+            window=20, stride=10, epochs=3, options={"d": 8}, weight_decay=decay, train=train
+        )
+        first = next(p for p in made.fit(x).model_.parameters() if p.ndim == 3)
+        return first[:, 2].detach()
+
+    start = weights(0.0, train=False)
+    assert torch.equal(weights(0.0), start)
+    small, large = weights(1e-5).norm(), weights(1e-3).norm()
+    assert small < 0.99 * start.norm()
+    assert small == pytest.approx(large.item(), rel=0.05)
+
+
 def test_the_rate_of_the_threshold_does_not_decay():
     optimizer, scheduler = _optimizer(small(), Config(lr=1e-2, lr_decay=0.5))
     for epoch in range(4):
