@@ -6,15 +6,46 @@ import html
 import logging
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from madcluster.arguments import MOST, check_flag, check_one_of, check_whole
 from madcluster.files import whole_file
 
-__all__ = ["run_notebook", "write_page"]
+__all__ = ["check_parameters", "run_notebook", "write_page"]
 
 INSTALL = 'a report needs more than the package: pip install "madcluster[report]"'
+SEEDS = 2**32 - 1
 QUIET = logging.NullHandler()  # the same one at each call
+
+
+def check_parameters(choices: Mapping[str, Sequence[str]] | None = None, /, **values: Any) -> None:
+    """Look at the parameters of a notebook before anything of it takes time.
+
+    Parameters
+    ----------
+    choices : mapping, optional
+        What is allowed of those that are words.
+    **values
+        The parameters by name. SEED is an integer of at least 0, FAST and RENEW are True or False, one
+        of `choices` is a word of them, and all others are positive integers.
+
+    Raises
+    ------
+    ValueError
+        For the first that is none of these; the message names it.
+
+    Examples
+    --------
+    >>> check_parameters({"METRIC": ["f1", "auc"]}, SEED=0, EPOCHS=5, FAST=False, METRIC="f1")
+    """
+    for name, value in values.items():
+        if choices and name in choices:
+            check_one_of(name, value, choices[name])
+        elif name in ("FAST", "RENEW"):
+            check_flag(name, value)
+        else:
+            check_whole(name, value, 0 if name == "SEED" else 1, SEEDS if name == "SEED" else MOST)
 
 
 def run_notebook(

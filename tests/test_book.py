@@ -99,6 +99,28 @@ def test_what_checks_the_text_is_not_on_the_page(notebooks, path):
             assert "remove-cell" in cell.metadata.get("tags", []), cell.id
 
 
+@by_name
+def test_a_wrong_parameter_is_named_before_anything_else(notebooks, path):
+    if path.stem == "report":
+        return  # it is run on files with parameters of any kind: test_report.py
+    code = [cell for cell in notebooks[path].cells if cell.cell_type == "code"]
+    tags = [cell.metadata.get("tags", []) for cell in code]
+    first = tags.index(["parameters"])
+    given, check = {}, code[first + 1].source
+    exec(code[first].source, given)
+    exec(check, dict(given))  # as it stands
+    named = re.findall(r"(\w+)=\1\b", check)
+    numbers = [
+        name
+        for name, value in given.items()
+        if name.isupper() and isinstance(value, int) and name != "ROWS_PER_DAY"
+    ]
+    assert set(named) >= set(numbers)
+    for name in named:
+        with pytest.raises(ValueError, match=rf"{name}|seed must"):
+            exec(check, given | {name: -1 if name != "FAST" else "no"})
+
+
 CASES = [(path, ROOT) for path in NOTEBOOKS]
 CASES += [(path, path.parent) for path in NOTEBOOKS if path.name[:2] in ("01", "05", "10", "11")]
 
