@@ -33,7 +33,7 @@ STATED = re.compile(r"<!--\s*stated:\s*\S.*?-->", re.DOTALL)
 # named, not counted
 NAMES = (
     r"\b(?i:chapters?|sections?|tables?|figures?|equations?|appendix|items?|seeds?|"
-    r"exercises?|lemmas?|theorems?|python|channel|part|claim|CC BY)"
+    r"exercises?|questions?|lemmas?|theorems?|python|channel|part|claim|CC BY)"
     r"(?:\s*\[?\d+[\d.]*\]?(?:,| and| or| to|–)?)+",
     r"^#+\s+\d+\s",  # a heading of a chapter
     r"\|\s*\[?\d+\s+(?=[A-Z])",  # a chapter in a table
