@@ -79,8 +79,8 @@ class MADCluster(Detector):
         See `madcluster.training.Config`.
     weight_decay : float
         Added to the gradient of Adam, as in the release. Adam divides a gradient by its own size, so
-        weights without any other, those of a channel that never varies in X, shrink at the full rate
-        however small this is, and the detector looks less at that channel. 0 leaves them as drawn.
+        weights without any other, those of a channel that stays at 0 after scaling, shrink as fast by
+        1e-5 as by 1e-3. 0 leaves them as drawn.
     train : bool or "auto"
         Without, the network stays as it was drawn, and all else is done as after a training. "auto"
         fits it both ways to a part of the rows and takes what finds planted events better that the
