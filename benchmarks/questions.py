@@ -1,14 +1,16 @@
 """What reviewers of the paper's first version asked: python benchmarks/questions.py [part …] [--jobs 2]
 
 `collapse.py questions` has centers and losses; here are seven more. The protocol, written before the
-first run of each part; the tables of chapters 13 and 14 had been seen.
+first run of each part; the tables of chapters 13 and 14 had been seen. Of spread, sensitivity,
+attached and tables one or two pieces had been tried before, to see whether they work and how long
+they take; 128 Fourier features in place of 256 came of that.
 
 readings   "Applied to a network with a loss of its own": the head's loss added to that one, or put in
            its place? USAD, BeatGAN, OmniAnomaly, Anomaly Transformer and DCdetector with the paper's
            head, by `cpu_settings`, seeds 0 and 1, on the 25 entities of chapter 14. Score: the head's,
            smoothed by 20 rows. Primary: VUS-PR, replaced less kept, for each of the five, paired by
            entity after the mean over seeds, with Holm's correction over five.
-           -> questions_readings.csv
+           -> questions_readings.csv.gz
 modes      "Several modes of normal data: is one center enough?" Synthetic plants 0 to 3 that go
            through one, two or three regimes in stretches of 500 rows, alike in train and test; Deep
            SVDD with k = 1 ... 5, its head's score and the Mahalanobis score, seeds 0 and 1. Primary:
@@ -16,7 +18,7 @@ modes      "Several modes of normal data: is one center enough?" Synthetic plant
            sample. With four plants no test can be significant: intervals, no verdict.
            And on the 25 entities of chapter 14: the number of components (1 to 6) of a Gaussian
            mixture that has the lowest BIC on the first principal components of the train split, to set
-           beside the gain of k > 1 in knobs.csv.gz. -> questions_modes.csv, questions_regimes.csv
+           beside the gain of k > 1 in knobs.csv.gz. -> questions_modes.csv.gz, questions_regimes.csv.gz
 small      "Anomalies that leave the cluster only slightly?" Four plants, and four entities each of MSL,
            SMAP and SMD, at equal distances in the names of those with 2,000 train rows. Detectors learn
            the first three quarters of the train split; in the last, events of one kind and one size are
@@ -27,7 +29,7 @@ small      "Anomalies that leave the cluster only slightly?" Four plants, and fo
            Measured: the share of events found at one false alarm in 1,440 normal rows, and VUS-PR.
            Primary: the head less none, and the head less the Gaussian, at 1 standard deviation, in
            VUS-PR, the mean over kinds with a size, paired by series, Holm over two. ->
-           questions_small.csv
+           questions_small.csv.gz
 spread     "82.4 % of the normal embeddings within 3 sigma of the center: is that good?" Four entities
            each of MSL, SMAP and SMD as in `small`, all nine embedders with the head, and Deep SVDD
            without, by `cpu_settings`, seeds 0 and 1. Of the held-out tail of train, before training and
@@ -35,14 +37,14 @@ spread     "82.4 % of the normal embeddings within 3 sigma of the center: is tha
            the same of a Gaussian with the mean and covariance of these embeddings, and of the normal
            and the anomalous steps of test by the sigma of the tail. Before every epoch: the threshold,
            how far the center has come from its start, and the norm of the embedder's weights. No
-           primary comparison; shares of anomalous steps use test labels. -> questions_spread.csv
+           primary comparison; shares of anomalous steps use test labels. -> questions_spread.csv.gz
 sensitivity "And the settings that were not tried?" Deep SVDD with the head by `cpu_settings` on the 25
            entities of chapter 14, seeds 0 to 2: weight of the clustering term beside the distance .1
            and 10 (in training; the score stays D + L), weight decay 0 and .001, soft boundary with
            quantiles .01, .1 and .5, label smoothing .01 and .1, a center that starts at random or at a
            hundredth of the mean, a threshold that learns at a tenth of the rate or at ten times it.
            Score smoothed by 20 rows. Primary: VUS-PR, each less the default, paired by entity after the
-           mean over seeds, Holm over 12. -> questions_sensitivity.csv
+           mean over seeds, Holm over the 13 (12 stood here, miscounted). -> questions_sensitivity.csv.gz
 attached   "Can LOF, OC-SVM, Isolation Forest or VAR carry the head?" They have no embedding to train.
            What can be done in their place: a linear map of ten lagged rows (the features of a VAR) and
            random Fourier features of ten lagged rows (the kernel map of an OC-SVM or SVDD, its width
@@ -50,14 +52,14 @@ attached   "Can LOF, OC-SVM, Isolation Forest or VAR carry the head?" They have 
            settings of Deep SVDD, seeds 0 to 2, on the 25 entities; the isolation forest beside them.
            Smoothed by 20 rows. Primary: trained less untrained of both, Holm over two. The kernel map
            has no weights: there training moves the center and the threshold alone. ->
-           questions_attached.csv
+           questions_attached.csv.gz
 tables     "Other kinds of data?" A table is a series with windows of one row. Three of scikit-learn's
            own data sets: one class is normal (benign; each of ten digits; each of three wines), and
            every other row of it is train; test is the rest and all other classes. Deep SVDD with the
            head, without, and untrained, PCA error, the Gaussian of one row, the nearest neighbor and
            the isolation forest; seeds 0 to 2 where something is drawn. Average precision and AUC.
            Primary: the head less none, paired by class after the mean over seeds. ->
-           questions_tables.csv
+           questions_tables.csv.gz
 
 It can be stopped: what is done lies under _runs/questions. Needs $MADCLUSTER_DATA.
 """
@@ -507,23 +509,18 @@ def sensitivities() -> Iterator[tuple[str, Callable[[], list[Row]]]]:
 # --- what stands in the place of a method without a network ---------------------------------------
 
 
-def lagged(n_channels: int, d: int, lags: int) -> nn.Conv1d:
-    """A linear map of a row and those before it, without bias, as a convolution."""
-    return nn.Conv1d(n_channels, d, lags, bias=False)
-
-
 class LaggedLinear(nn.Module):
     """(b t c) -> (b t d): a linear map of ten lagged rows, the features of a vector autoregression."""
 
     def __init__(self, n_channels: int, d: int = 32, lags: int = 10) -> None:
         super().__init__()
-        self.lags, self.map = lags, lagged(n_channels, d, lags)
+        self.lags, self.map = lags, nn.Conv1d(n_channels, d, lags, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.map(nn.functional.pad(x.mT, (self.lags - 1, 0), "replicate")).mT
 
 
-class RandomFourier(nn.Module):
+class RandomFourier(LaggedLinear):
     """(b t c) -> (b t d): random Fourier features of ten lagged rows, which are never trained.
 
     Their inner products are near exp(-||x - y||^2 / 2 width^2) (Rahimi and Recht 2007), so the distance
@@ -531,16 +528,13 @@ class RandomFourier(nn.Module):
     """
 
     def __init__(self, n_channels: int, width: float, d: int = 128, lags: int = 10) -> None:
-        super().__init__()
-        self.lags = lags
-        self.map = lagged(n_channels, d, lags).requires_grad_(False)
-        nn.init.normal_(self.map.weight, std=1 / width)
+        super().__init__(n_channels, d, lags)
+        nn.init.normal_(self.map.requires_grad_(False).weight, std=1 / width)
         self.register_buffer("phase", 2 * torch.pi * torch.rand(d))
         self.scale = math.sqrt(2 / d)
 
     def forward(self, x: Tensor) -> Tensor:
-        mapped = self.map(nn.functional.pad(x.mT, (self.lags - 1, 0), "replicate")).mT
-        return self.scale * (mapped + self.phase).cos()
+        return self.scale * (super().forward(x) + self.phase).cos()
 
 
 def median_distance(z: np.ndarray, lags: int = 10, most: int = 500) -> float:
@@ -682,7 +676,7 @@ def main() -> None:
             rows += of_piece
             if n % 10 == 0 or n == len(pieces):
                 print(f"{part}: {n} of {len(pieces)}", flush=True)
-        print(write_result(pd.DataFrame(rows), f"questions_{part}"))
+        print(write_result(pd.DataFrame(rows), f"questions_{part}", compress=True))
 
 
 if __name__ == "__main__":

@@ -9,13 +9,12 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from madcluster.arguments import MOST, check_flag, check_one_of, check_whole
+from madcluster.arguments import check_flag, check_one_of, check_seed, check_whole
 from madcluster.files import whole_file
 
 __all__ = ["check_parameters", "run_notebook", "write_page"]
 
 INSTALL = 'a report needs more than the package: pip install "madcluster[report]"'
-SEEDS = 2**32 - 1
 QUIET = logging.NullHandler()  # the same one at each call
 
 
@@ -44,8 +43,10 @@ def check_parameters(choices: Mapping[str, Sequence[str]] | None = None, /, **va
             check_one_of(name, value, choices[name])
         elif name in ("FAST", "RENEW"):
             check_flag(name, value)
+        elif name == "SEED":
+            check_seed(value)
         else:
-            check_whole(name, value, 0 if name == "SEED" else 1, SEEDS if name == "SEED" else MOST)
+            check_whole(name, value)
 
 
 def run_notebook(
