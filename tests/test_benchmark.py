@@ -704,3 +704,20 @@ def test_the_runs_of_the_study_of_heads(monkeypatch):
     trained = found["deepsvdd", "contrastive", "default"][0]
     assert member == {"name": "deepsvdd", "head": "contrastive", "smooth": 20, **trained.settings}
     assert all(run.views != "none" for run in runs)
+
+
+def test_some_of_a_part_are_run_first(monkeypatch, tmp_path):
+    grids, seen = script("grid"), []
+    monkeypatch.setenv("MADCLUSTER_DATA", str(tmp_path))
+    monkeypatch.setattr(grids, "restore", lambda *_: None)
+    monkeypatch.setattr(grids, "write", lambda table: seen.append(table))
+    monkeypatch.setattr(grids, "run_all", lambda runs, *_, **__: seen.extend(runs))
+    runs = grids.grid(["synthetic"], ["drnn", "usad", "random"])
+    monkeypatch.setitem(grids.PARTS, "comparison", (lambda: runs, "comparison"))
+    monkeypatch.setattr("sys.argv", ["grid.py", "comparison", "--only", "drnn", "random"])
+    grids.main()
+    assert seen.pop() == "comparison"
+    assert seen == [run for run in runs if run.embedder != "usad"]
+    monkeypatch.setattr("sys.argv", ["grid.py", "comparison", "--only", "drn"])
+    with pytest.raises(SystemExit, match="unknown name \\['drn'\\]"):
+        grids.main()
