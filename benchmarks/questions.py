@@ -44,7 +44,8 @@ sensitivity "And the settings that were not tried?" Deep SVDD with the head by `
            quantiles .01, .1 and .5, label smoothing .01 and .1, a center that starts at random or at a
            hundredth of the mean, a threshold that learns at a tenth of the rate or at ten times it.
            Score smoothed by 20 rows. Primary: VUS-PR, each less the default, paired by entity after the
-           mean over seeds, Holm over the 13 (12 stood here, miscounted). -> questions_sensitivity.csv.gz
+           mean over seeds, Holm over the 13 (12 stood here, miscounted). ->
+           questions_sensitivity.csv.gz
 attached   "Can LOF, OC-SVM, Isolation Forest or VAR carry the head?" They have no embedding to train.
            What can be done in their place: a linear map of ten lagged rows (the features of a VAR) and
            random Fourier features of ten lagged rows (the kernel map of an OC-SVM or SVDD, its width
