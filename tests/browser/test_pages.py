@@ -49,6 +49,7 @@ def test_a_page_is_whole_and_fits(visit, name):
         ".filter(e => !e.querySelector('mjx-container')).map(e => e.textContent)"
     )
     assert unset == []
+    assert page.locator(".sliders:not(:has(svg))").count() == 0  # each is drawn
     for width in WIDTHS:
         page.set_viewport_size({"width": width, "height": 900})
         wide = page.evaluate(
@@ -65,6 +66,14 @@ def test_a_page_is_whole_and_fits(visit, name):
             }"""
         )
         assert (width, wide) == (width, [])
+        squeezed = page.evaluate(
+            """() => [...document.querySelectorAll('.bd-content img[width][height]')].filter(e => {
+                const r = e.getBoundingClientRect();
+                const [w, h] = ['width', 'height'].map(name => e.getAttribute(name));
+                return r.height > 0 && Math.abs(r.width / r.height * h / w - 1) > 0.05;
+            }).map(e => e.alt)"""
+        )
+        assert (width, squeezed) == (width, [])
         body = page.evaluate("() => document.documentElement.scrollWidth - innerWidth")
         assert body <= 0, f"{body} pixels too wide at {width}"
     visit.weight()  # reads the images that come into sight late
