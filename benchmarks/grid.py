@@ -24,7 +24,8 @@ comparison everything by the protocol of book/results/protocol.md: all embedders
 
 heads      by book/results/protocol_heads.md: the contrastive head trained and untrained, simple
            detectors, random features and both together, on all entities, three seeds, and last the
-           innovation and the flow head; not among the parts that are run by default
+           innovation and the flow head and a network that is trained where that helps on planted
+           events; not among the parts that are run by default
            -> heads_study.csv.gz
 
 The four of knobs.csv.gz are on 9 channels of MSL, 8 of SMAP and 8 machines of SMD.
@@ -299,6 +300,9 @@ def heads() -> list[Run]:
     def still(dataset: str, embedder: str) -> dict[str, Any]:
         return {**cpu_settings(dataset, embedder), **UNTRAINED}
 
+    def undecided(dataset: str, embedder: str) -> dict[str, Any]:
+        return {**cpu_settings(dataset, embedder), "train": "auto"}
+
     def together(dataset: str) -> dict[str, Any]:
         contrast = {"name": "deepsvdd", "head": "contrastive", "smooth": 20}
         contrast |= cpu_settings(dataset, "deepsvdd")
@@ -326,6 +330,9 @@ def heads() -> list[Run]:
     # added later, and secondary; untrained they are the same for every seed
     dense = partial(grid, DATASETS, ["deepsvdd"], heads=("innovation", "flow"), views="own")
     runs += dense(variant="untrained", settings=still) + dense(seeds=seeds, settings=cpu_settings)
+    # and whether to train, decided on the rows of train
+    decided = {"variant": "train=auto", "settings": undecided}
+    runs += grid(DATASETS, ["deepsvdd"], heads=("contrastive",), views="own", **decided)
     return list({run.key: run for run in runs}.values())
 
 
@@ -371,6 +378,7 @@ def main() -> None:
     )
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--only", nargs="+", default=[], help="networks or detectors, by name")
+    parser.add_argument("--variant", nargs="+", default=[], help="of these settings, by name")
     arguments = parser.parse_args()
     if not os.environ.get("MADCLUSTER_DATA"):
         print("nothing to do: set MADCLUSTER_DATA to a folder with MSL, SMAP, SMD and PSM_excerpt")
@@ -392,6 +400,9 @@ def main() -> None:
         make, table = PARTS[part]
         started = time.monotonic()
         runs = [run for run in make() if not arguments.only or run.embedder in arguments.only]
+        if unknown := set(arguments.variant) - {run.variant for run in runs}:
+            sys.exit(f"{part} has no variant {sorted(unknown)}")
+        runs = [run for run in runs if not arguments.variant or run.variant in arguments.variant]
         run_all(runs, RUNS, jobs=arguments.jobs, report=lambda line: print(line, flush=True))
         print(f"{part}: {time.monotonic() - started:.0f} s", flush=True)
         write(table)

@@ -700,9 +700,18 @@ def test_the_runs_of_the_study_of_heads(monkeypatch):
         trained, still = (found["deepsvdd", head, name] for name in ("default", "untrained"))
         assert (len(trained), len(still)) == (4 * 3, 4)
         assert {**trained[0].settings, **grids.UNTRAINED} == still[0].settings
+    auto = found["deepsvdd", "contrastive", "train=auto"]
+    trained = found["deepsvdd", "contrastive", "default"]
+    assert [run.settings for run in auto] == [
+        {**run.settings, "train": "auto"} for run in trained if run.seed == 0
+    ]
     member = found["ensemble", False, "random + contrast"][0].settings["detectors"][1]
-    trained = found["deepsvdd", "contrastive", "default"][0]
-    assert member == {"name": "deepsvdd", "head": "contrastive", "smooth": 20, **trained.settings}
+    assert member == {
+        "name": "deepsvdd",
+        "head": "contrastive",
+        "smooth": 20,
+        **trained[0].settings,
+    }
     assert all(run.views != "none" for run in runs)
 
 
@@ -720,4 +729,21 @@ def test_some_of_a_part_are_run_first(monkeypatch, tmp_path):
     assert seen == [run for run in runs if run.embedder != "usad"]
     monkeypatch.setattr("sys.argv", ["grid.py", "comparison", "--only", "drn"])
     with pytest.raises(SystemExit, match="unknown name \\['drn'\\]"):
+        grids.main()
+
+
+def test_some_settings_of_a_part_are_run_first(monkeypatch, tmp_path):
+    grids, seen = script("grid"), []
+    monkeypatch.setenv("MADCLUSTER_DATA", str(tmp_path))
+    monkeypatch.setattr(grids, "restore", lambda *_: None)
+    monkeypatch.setattr(grids, "write", lambda table: seen.append(table))
+    monkeypatch.setattr(grids, "run_all", lambda runs, *_, **__: seen.extend(runs))
+    runs = grids.grid(["synthetic"], ["random"], variant="one")
+    runs += grids.grid(["synthetic"], ["kmeans"], variant="two")
+    monkeypatch.setitem(grids.PARTS, "comparison", (lambda: runs, "comparison"))
+    monkeypatch.setattr("sys.argv", ["grid.py", "comparison", "--variant", "two"])
+    grids.main()
+    assert seen == [*(run for run in runs if run.embedder == "kmeans"), "comparison"]
+    monkeypatch.setattr("sys.argv", ["grid.py", "comparison", "--variant", "three"])
+    with pytest.raises(SystemExit, match="comparison has no variant \\['three'\\]"):
         grids.main()
