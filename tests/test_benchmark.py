@@ -683,6 +683,7 @@ def test_the_runs_of_the_study_of_heads(monkeypatch):
     """Trained and untrained differ by training alone, and the ensemble has what it is compared with."""
     grids = script("grid")
     monkeypatch.setattr(grids, "DATASETS", ("synthetic",))
+    monkeypatch.setattr(grids, "LOST", ("synthetic",))
     runs = grids.heads()
     assert len({run.key for run in runs}) == len(runs)
     assert "heads" in grids.ON_DEMAND
@@ -713,6 +714,13 @@ def test_the_runs_of_the_study_of_heads(monkeypatch):
         **trained[0].settings,
     }
     assert all(run.views != "none" for run in runs)
+    for name in grids.SERVERS:
+        trained, still = (
+            found["deepsvdd", "contrastive", name + end] for end in ("", ", untrained")
+        )
+        assert len(trained) == len(still) == 4
+        assert {**trained[0].settings, **grids.UNTRAINED} == still[0].settings
+        assert trained[0].settings != found["deepsvdd", "contrastive", "default"][0].settings
 
 
 def test_some_of_a_part_are_run_first(monkeypatch, tmp_path):
