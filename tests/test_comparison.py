@@ -13,6 +13,7 @@ from madcluster.study.comparison import (
     SIMPLE,
     common,
     complete,
+    differences,
     in_prose,
     listed,
     method_names,
@@ -63,6 +64,30 @@ def test_names_say_embedder_head_and_variant():
     names = set(method_names(table(n=1)))
     assert {"deepsvdd", "usad + head", "usad + head, untrained", "mahalanobis, window=1"} <= names
     assert not any("default" in name for name in names)
+
+
+def test_another_head_has_its_name_also_where_a_file_made_text_of_it():
+    heads = ["True", "False", "contrastive", True, False]
+    runs = pd.DataFrame({"embedder": "usad", "head": heads, "variant": "default"})
+    expected = ["usad + head", "usad", "usad + contrastive", "usad + head", "usad"]
+    assert list(method_names(runs)) == expected
+    assert in_prose("usad + contrastive, untrained") == "USAD with the contrastive head, untrained"
+    assert in_prose("ensemble, random + contrast") == "both in one"
+
+
+def test_differences_are_of_the_entities_that_have_both():
+    wide = scores(table())
+    pair = ("deepsvdd + head", "deepsvdd")
+    wide.loc[("x", "e00"), "usad"] = np.nan
+    found = differences(wide, {"a": pair, "b": ("usad", "kmeans"), "c": pair[::-1]})
+    assert list(found.index) == ["a", "b", "c"]
+    assert list(found["entities"]) == [14, 13, 14]
+    assert found.loc["a", "mean"] == pytest.approx((wide[pair[0]] - wide[pair[1]]).mean())
+    assert list(found["verdict"]) == ["more", "more", "less"]
+    with pytest.raises(ValueError, match="no method \\['nobody'\\]"):
+        differences(wide, {"a": ("nobody", "usad")})
+    with pytest.raises(ValueError, match="a: no entity has both"):
+        differences(wide.assign(empty=np.nan), {"a": ("empty", "usad")})
 
 
 def test_scores_are_means_over_seeds_of_one_view():

@@ -170,7 +170,7 @@ class Run:
     def __post_init__(self) -> None:
         check_one_of("dataset", self.dataset, DATASETS)
         check_one_of("embedder", self.embedder, EMBEDDER_NAMES)
-        object.__setattr__(self, "head", _head(self.head))
+        object.__setattr__(self, "head", named_head(self.head))
         check_one_of("protocol", self.protocol, get_args(Protocol))
         if self.fill is not None:
             check_one_of("fill", self.fill, FILLINGS)
@@ -210,7 +210,7 @@ class Run:
         return re.sub(r"[^\w.+-]", "-", f"{name}_s{self.seed}_{digest}")
 
 
-def _head(value: object) -> bool | str:
+def named_head(value: object) -> bool | str:
     """A head as a run names it, also from a table, where True may have become text."""
     if isinstance(value, str):
         named: dict[str, bool] = {"True": True, "madcluster": True, "False": False, "none": False}
@@ -958,7 +958,7 @@ def run_of(row: Mapping[str, Any]) -> Run:
     names = [f.name for f in fields(Run) if f.name != "settings"]
     values = {name: row[name] for name in names if name in row}  # old tables lack some
     values = {name: None if pd.isna(value) else value for name, value in values.items()}
-    values |= {"head": _head(row["head"]), "seed": int(row["seed"])}
+    values |= {"head": named_head(row["head"]), "seed": int(row["seed"])}
     return Run(**values, settings=json.loads(row["settings"]))
 
 

@@ -6,17 +6,26 @@ scores are smoothed alike, and Holm's correction is over all primary tests toget
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import pandas as pd
 
 from madcluster.aggregation import Aggregate, Smooth
-from madcluster.study.benchmark import PLAIN, view_name
+from madcluster.study.benchmark import PLAIN, named_head, view_name
 from madcluster.study.claims import in_words
 from madcluster.study.statistics import compare, verdicts
 
-__all__ = ["common", "complete", "in_prose", "listed", "method_names", "primary", "scores"]
+__all__ = [
+    "common",
+    "complete",
+    "differences",
+    "in_prose",
+    "listed",
+    "method_names",
+    "primary",
+    "scores",
+]
 
 TRAINED = "deepsvdd + head"  # the default of the package
 SIMPLE = ("mahalanobis", "linear_autoregression", "pca_error", "nearest_neighbor", "kmeans")
@@ -47,6 +56,7 @@ IN_PROSE = {  # names of methods, as a sentence has them
     "largest_deviation": "the largest deviation",
     "moving_variance": "the moving variance",
     "squared_difference": "the squared difference",
+    "ensemble, random + contrast": "both in one",
     "random": "a random score",
     "constant": "a constant",
 }
@@ -64,8 +74,12 @@ def method_names(table: pd.DataFrame) -> pd.Series:
     >>> runs = {"embedder": ["usad", "kmeans"], "head": [True, False], "variant": ["default"] * 2}
     >>> list(method_names(pd.DataFrame(runs)))
     ['usad + head', 'kmeans']
+
+    A head of another name than the paper's has it there, as in "usad + contrastive".
     """
-    head = np.where(table["head"].astype(bool), " + head", "")
+    given = {value: named_head(value) for value in table["head"].unique()}
+    words: dict[bool | str, str] = {False: "", True: " + head"}
+    head = table["head"].map({v: words.get(name, f" + {name}") for v, name in given.items()})
     variant = np.where(table["variant"] == "default", "", ", " + table["variant"])
     return (table["embedder"] + head + variant).rename("method")
 
@@ -83,6 +97,10 @@ def in_prose(method: str) -> str:
     name, head, rest = method.partition(" + head")
     if head:
         return f"{IN_PROSE.get(name, name)} with the head{rest}"
+    name, other, rest = method.partition(" + ")
+    if other and name in IN_PROSE:
+        head, comma, rest = rest.partition(", ")
+        return f"{IN_PROSE[name]} with the {head} head{comma}{rest}"
     name, _, variant = method.partition(", ")
     variant = {"": "", "min-max": " on min-max rows"}.get(variant, f", {variant}")
     return IN_PROSE.get(name, name) + variant
@@ -186,6 +204,37 @@ def scores(
     rows = table[[*ENTITY]].assign(method=names, value=values)
     rows = rows[rows["method"] != ""]
     return rows.pivot_table("value", ENTITY, "method")
+
+
+def differences(wide: pd.DataFrame, pairs: Mapping[str, tuple[str, str]]) -> pd.DataFrame:
+    """One method less another, paired by entity, for several pairs at once.
+
+    Parameters
+    ----------
+    wide : of `scores`
+    pairs : mapping
+        Of a name to two methods, the second of which is taken off the first.
+
+    Returns
+    -------
+    Index the names, in their order; what `madcluster.study.statistics.compare` says of the entities
+    that have both, with Holm's correction over all pairs, and the verdict of `verdicts`.
+
+    Raises
+    ------
+    ValueError
+        If a method is not there, or a pair has no entity.
+    """
+    parts = []
+    for name, (one, other) in pairs.items():
+        if missing := {one, other} - set(wide.columns):
+            raise ValueError(f"there is no method {sorted(missing)}")
+        gap = (wide[one] - wide[other]).dropna().rename("difference").reset_index()
+        if gap.empty:
+            raise ValueError(f"{name}: no entity has both {one!r} and {other!r}")
+        parts.append(gap.assign(of=name, seed=0))
+    found = compare(pd.concat(parts, ignore_index=True), by=("of",)).loc[list(pairs)]
+    return found.assign(verdict=verdicts(found))
 
 
 def primary(table: pd.DataFrame, metric: str = "VUS_PR") -> pd.DataFrame:
