@@ -72,7 +72,8 @@ def test_another_head_has_its_name_also_where_a_file_made_text_of_it():
     expected = ["usad + head", "usad", "usad + contrastive", "usad + head", "usad"]
     assert list(method_names(runs)) == expected
     assert in_prose("usad + contrastive, untrained") == "USAD with the contrastive head, untrained"
-    assert in_prose("ensemble, random + contrast") == "both in one"
+    both = "random features and contrast in one"
+    assert in_prose("ensemble, random + contrast") == both
 
 
 def test_differences_are_of_the_entities_that_have_both():

@@ -56,7 +56,7 @@ IN_PROSE = {  # names of methods, as a sentence has them
     "largest_deviation": "the largest deviation",
     "moving_variance": "the moving variance",
     "squared_difference": "the squared difference",
-    "ensemble, random + contrast": "both in one",
+    "ensemble, random + contrast": "random features and contrast in one",
     "random": "a random score",
     "constant": "a constant",
 }
