@@ -27,6 +27,7 @@ __all__ = [
     "Config",
     "History",
     "NonFiniteLossError",
+    "Run",
     "fit",
     "flushed_denormals",
     "resolve_device",
@@ -205,7 +206,13 @@ def _optimizer(
     return optimizer, torch.optim.lr_scheduler.LambdaLR(optimizer, factors)
 
 
-def _needed(loss: Tensor | None) -> Tensor:
+def needed(loss: Tensor | None) -> Tensor:
+    """The loss, if the embedder has one.
+
+    Raises
+    ------
+    ValueError
+    """
     if loss is None:
         raise ValueError("the embedder has no loss of its own: train it with head=True")
     return loss
@@ -263,7 +270,7 @@ def _mean_loss(model: Embedder, batches: Batches, epoch: int) -> float:
     model.eval()
     means = _Means(epoch, batches.windows.device)
     for x in batches:
-        means.add(len(x), _needed(model(x).loss))
+        means.add(len(x), needed(model(x).loss))
     return means.of()[0]
 
 
@@ -337,90 +344,137 @@ def fit(
     CollapseWarning
         If the weights that are kept give nearly the same embedding to all held-out windows.
     """
-    _check_rows(x, held_out, config.window)
-    if held_out is None:
-        window = 1 if x.ndim == IMAGES else config.window
-        cut = split_tail(len(x), window=window, fraction=config.validation)
-        x, held_out = x[:cut], x[cut:]
-    device = resolve_device(config.device)
-    model.to(device)
-    dtype = next(model.parameters()).dtype
+    return Run(model, x, config, held_out=held_out).alone()
 
-    train, tail = (torch.as_tensor(np.array(v), dtype=dtype, device=device) for v in (x, held_out))
 
-    stride = config.stride
-    assert stride is not None  # a Config has filled it in
+class Run:
+    """A training in parts: `fit` goes through one, `madcluster.many.fit_many` through several at once.
 
-    def batches(rows: Tensor, generator: torch.Generator | None = None) -> Batches:
-        return Batches(
-            rows,
-            window=config.window,
-            stride=stride,
-            batch_size=config.batch_size,
-            generator=generator,
+    `begin`, the steps of an epoch and `end` follow each other until `end` says that it is enough, and
+    `finish` comes last. Every loss goes into `means`.
+
+    Parameters
+    ----------
+    model, x, config, held_out
+        As for `fit`.
+
+    Attributes
+    ----------
+    shuffled : Batches
+        The training windows, in another order every time.
+    ordered : Batches
+        The same in the order of the rows.
+    tail : (m c) or (m c h w)
+        What is validated on; it may be empty.
+    history : History
+    """
+
+    means: _Means  # of the epoch that has begun
+
+    def __init__(
+        self,
+        model: Embedder,
+        x: np.ndarray,
+        config: Config,
+        *,
+        held_out: np.ndarray | None = None,
+    ) -> None:
+        _check_rows(x, held_out, config.window)
+        if held_out is None:
+            window = 1 if x.ndim == IMAGES else config.window
+            cut = split_tail(len(x), window=window, fraction=config.validation)
+            x, held_out = x[:cut], x[cut:]
+        self.model, self.config, self.device = model, config, resolve_device(config.device)
+        model.to(self.device)
+        dtype = next(model.parameters()).dtype
+        train, self.tail = (
+            torch.as_tensor(np.array(v), dtype=dtype, device=self.device) for v in (x, held_out)
         )
+        stride = config.stride
+        assert stride is not None  # a Config has filled it in
 
-    shuffled = batches(train, torch.Generator().manual_seed(config.seed))
-    ordered = batches(train)
-    validation = batches(tail) if len(tail) else None
-
-    if not config.train:
-        return _untrained(model, ordered, validation, config)
-    history, best_loss, best_weights = History(), math.inf, copy.deepcopy(model.state_dict())
-    with flushed_denormals(), seeded(config.seed, device):
-        optimizer, scheduler = _optimizer(model, config)
-        for epoch in progress(range(config.epochs), "training", unit="epoch"):
-            started = time.perf_counter()
-            model.eval()
-            model.prepare(ordered, epoch)
-            if epoch == 0:
-                monitor = Monitor(model, (validation or ordered).sample(WINDOWS))
-            model.train()
-            means = _Means(epoch, device)
-            for batch in shuffled:
-                out = model(batch)
-                loss = _needed(out.loss)
-                optimizer.zero_grad()
-                loss.backward()
-                means.add(len(batch), loss, out.parts)
-                optimizer.step()
-            train_loss, parts = means.of()
-            row = {"train": train_loss, **parts}
-            row["validation"] = (
-                row["train"] if validation is None else _mean_loss(model, validation, epoch)
+        def batches(rows: Tensor, generator: torch.Generator | None = None) -> Batches:
+            return Batches(
+                rows,
+                window=config.window,
+                stride=stride,
+                batch_size=config.batch_size,
+                generator=generator,
             )
-            row |= monitor.row()
-            row |= {
-                "lr": float(scheduler.get_last_lr()[0]),
-                "seconds": time.perf_counter() - started,
-            }
-            history.epochs.append({"epoch": epoch, **row})
-            scheduler.step()
-            if row["validation"] <= best_loss:
-                best_loss, history.best_epoch = row["validation"], epoch
-                best_weights = copy.deepcopy(model.state_dict())
-            elif epoch - history.best_epoch >= config.patience:
-                history.stopped = "patience"
-                break
-        model.load_state_dict(best_weights)
-        model.eval()
-        model.finish(ordered)
-    monitor.warn(history.epochs[history.best_epoch])
-    return history
 
+        self.shuffled = batches(train, torch.Generator().manual_seed(config.seed))
+        self.ordered = batches(train)
+        self.validation = batches(self.tail) if len(self.tail) else None
+        self.history = History()
+        self._best_loss, self._best_weights = math.inf, dict[str, Any]()
 
-def _untrained(
-    model: Embedder, ordered: Batches, validation: Batches | None, config: Config
-) -> History:
-    """What a fit does before the first step and after the last one."""
-    started = time.perf_counter()
-    with flushed_denormals(), seeded(config.seed, ordered.windows.device):
-        model.eval()
-        model.prepare(ordered, 0)
-        monitor = Monitor(model, (validation or ordered).sample(WINDOWS))
-        row = {"train": _mean_loss(model, ordered, 0)}
-        row["validation"] = row["train"] if validation is None else _mean_loss(model, validation, 0)
-        row |= monitor.row() | {"lr": 0.0}
-        model.finish(ordered)
-    row["seconds"] = time.perf_counter() - started
-    return History([{"epoch": 0, **row}], 0, "untrained")
+    def alone(self) -> History:
+        """All of it."""
+        with flushed_denormals(), seeded(self.config.seed, self.device):
+            if not self.config.train:
+                return self._untrained()
+            optimizer, scheduler = _optimizer(self.model, self.config)
+            for epoch in progress(range(self.config.epochs), "training", unit="epoch"):
+                self.begin(epoch)
+                for batch in self.shuffled:
+                    out = self.model(batch)
+                    loss = needed(out.loss)
+                    optimizer.zero_grad()
+                    loss.backward()
+                    self.means.add(len(batch), loss, out.parts)
+                    optimizer.step()
+                if not self.end(lr=float(scheduler.get_last_lr()[0])):
+                    break
+                scheduler.step()
+            self.finish()
+        return self.history
+
+    def begin(self, epoch: int) -> None:
+        """What comes before the steps of an epoch; the model is in train mode afterwards."""
+        self._started = time.perf_counter()
+        self.model.eval()
+        self.model.prepare(self.ordered, epoch)
+        if epoch == 0:
+            self.monitor = Monitor(self.model, (self.validation or self.ordered).sample(WINDOWS))
+        self.model.train()
+        self.means = _Means(epoch, self.device)
+
+    def end(self, *, lr: float) -> bool:
+        """What comes after them, with the learning rate that they had; whether others are to follow."""
+        epoch = self.means.epoch
+        train_loss, parts = self.means.of()
+        row = {"epoch": epoch, "train": train_loss, **parts}
+        row["validation"] = self._validated(train_loss, epoch)
+        row |= self.monitor.row()
+        row |= {"lr": lr, "seconds": time.perf_counter() - self._started}
+        self.history.epochs.append(row)
+        if row["validation"] <= self._best_loss:
+            self._best_loss, self.history.best_epoch = row["validation"], epoch
+            self._best_weights = copy.deepcopy(self.model.state_dict())
+        elif epoch - self.history.best_epoch >= self.config.patience:
+            self.history.stopped = "patience"
+        return self.history.stopped == "epochs" and epoch + 1 < self.config.epochs
+
+    def finish(self) -> None:
+        """Take the best weights back, and warn if they have collapsed."""
+        self.model.load_state_dict(self._best_weights)
+        self.model.eval()
+        self.model.finish(self.ordered)
+        self.monitor.warn(self.history.epochs[self.history.best_epoch])
+
+    def _untrained(self) -> History:
+        """What is done before the first step and after the last one."""
+        self.begin(0)
+        loss = _mean_loss(self.model, self.ordered, 0)
+        row = {"epoch": 0, "train": loss, "validation": self._validated(loss, 0)}
+        row |= self.monitor.row() | {"lr": 0.0}
+        self.model.finish(self.ordered)
+        row["seconds"] = time.perf_counter() - self._started
+        self.history = History([row], 0, "untrained")
+        return self.history
+
+    def _validated(self, train_loss: float, epoch: int) -> float:
+        """The loss on the rows that are kept for it; without any, that of the training."""
+        if self.validation is None:
+            return train_loss
+        return _mean_loss(self.model, self.validation, epoch)

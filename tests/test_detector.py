@@ -671,7 +671,7 @@ def test_a_failed_refit_leaves_the_detector_as_it_was(series, fitted, monkeypatc
             raise error
 
         with monkeypatch.context() as patch:
-            patch.setattr("madcluster.detectors.madcluster.fit", fails)
+            patch.setattr("madcluster.training.Run.alone", fails)
             with pytest.raises(type(error)):
                 detector.fit(series.train[:300])
         assert np.array_equal(detector.decision_function(series.test), expected)

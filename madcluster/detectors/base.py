@@ -240,19 +240,28 @@ class Detector(Saved, BaseEstimator):
             repeat or go back: its rows are not in order.
         """
         self.check()
+        fresh, rows = self._begun(X)
+        fresh._learn(rows)
+        fresh._complete(X, rows)
+        self._adopt(fresh)
+        return self
+
+    def _begun(self, X: Any) -> tuple[Self, np.ndarray]:
+        """A copy that knows the channels of X and nothing else, and the rows (n c) to learn from."""
         _check_time(X)
         rows = without_glitches(checked_rows(X, "X", names_of(X)))
         fresh = self._unfitted()
         fresh._meet(X, rows.shape[1])
-        fresh._learn(rows)
-        z = fresh.scaler_.transform(rows)
-        fresh.decision_scores_ = fresh._smoothed(fresh._scores(z, learned=True))
-        fresh.calibration_scores_, fresh.calibrated_on_ = fresh._not_learned(rows)
-        fresh.threshold_ = quantile_threshold(fresh.calibration_scores_, fresh.contamination)
-        fresh.fitted_on_ = _span(X, len(rows))
-        fresh.fitted_at_ = datetime.now(UTC).isoformat(timespec="seconds")
-        self._adopt(fresh)
-        return self
+        return fresh, rows
+
+    def _complete(self, X: Any, rows: np.ndarray) -> None:
+        """What a fit adds to what was learned: scores of the rows (n c), and the threshold."""
+        z = self.scaler_.transform(rows)
+        self.decision_scores_ = self._smoothed(self._scores(z, learned=True))
+        self.calibration_scores_, self.calibrated_on_ = self._not_learned(rows)
+        self.threshold_ = quantile_threshold(self.calibration_scores_, self.contamination)
+        self.fitted_on_ = _span(X, len(rows))
+        self.fitted_at_ = datetime.now(UTC).isoformat(timespec="seconds")
 
     def _meet(self, X: Any, n_channels: int) -> None:
         """Remember number and names of the channels."""
@@ -264,13 +273,17 @@ class Detector(Saved, BaseEstimator):
 
     def _learn(self, rows: np.ndarray) -> None:
         """Scale the rows (n c), and learn from them."""
+        self._fit(self._scaled(rows))
+
+    def _scaled(self, rows: np.ndarray) -> np.ndarray:
+        """Learn how the rows are scaled, and scale them; (n c) → (n c)."""
         if len(rows) < self.window:
             raise ValueError(f"X has {len(rows)} rows, less than a window of {self.window}")
         self.scaler_ = Scaler(self.scaler, clip=self.clip).fit(rows)
         z = self.scaler_.transform(rows)
         self.median_ = np.median(z, axis=0)
         self.std_ = np.where(np.ptp(z, axis=0) > 0, z.std(0, dtype=np.float64), 1.0)
-        self._fit(z)
+        return z
 
     def _not_learned(self, rows: np.ndarray) -> tuple[np.ndarray, str]:
         """Scores of training rows by detectors that have not learned them, and which rows these are.

@@ -35,7 +35,7 @@ from madcluster.models import EMBEDDERS, ONE_CLASS
 from madcluster.models.base import windows_of
 from madcluster.models.weights import arrays_of, check_clusters, check_infinite, restored
 from madcluster.randomness import seeded
-from madcluster.training import Config, fit, resolve_device, split_tail
+from madcluster.training import Config, Run, resolve_device, split_tail
 
 __all__ = ["MADCluster"]
 
@@ -315,39 +315,38 @@ class MADCluster(Detector):
             )
 
     def _learn(self, rows: np.ndarray) -> None:
+        self._decide(rows)
+        super()._learn(rows)
+
+    def _decide(self, rows: np.ndarray) -> None:
+        """Whether the network is to be trained on the rows (n c)."""
         self.trained_evidence_ = None
         if self.train == "auto":
             self.trained_evidence_ = trained_or_not(self, rows, seed=self.seed)
         found = self.trained_evidence_
         self.trained_ = bool(self.train) if found is None else found.trained
-        super()._learn(rows)
 
     def _fit(self, z: np.ndarray) -> None:
+        run = self._run(z)
+        run.alone()
+        self._trained(run)
+
+    def _run(self, z: np.ndarray) -> Run:
+        """The training of a new network on scaled rows (n c), not begun."""
         if self.k > len(z):
             raise ValueError(f"k must not exceed the {len(z)} rows of X, got {self.k}")
         held_out = None if self._held_out is None else self.scaler_.transform(self._held_out)
         self._build(copy.deepcopy(self.embedder), z.shape[1])
-        self.history_ = fit(self.model_, z, self._config(train=self.trained_), held_out=held_out)
-        self.certificate_ = self._certify(z, held_out)
+        return Run(self.model_, z, self._config(train=self.trained_), held_out=held_out)
 
-    def _certify(self, z: np.ndarray, held_out: np.ndarray | None) -> Certificate | None:
-        if not isinstance(self.model_, WithHead):
-            return None
-        if held_out is None:
-            cut = split_tail(len(z), window=self.window, fraction=self.validation, warn=False)
-            z, held_out = z[:cut], z[cut:]
-        like, stride = next(self.model_.parameters()), self._config().stride
-        assert stride is not None  # a Config has filled it in
-        windows = [
-            windows_of(torch.as_tensor(rows, dtype=like.dtype, device=like.device), *of)
-            if len(rows)
-            else torch.zeros(0, self.window, z.shape[1])
-            for rows, of in ((z, (self.window, stride)), (held_out, (self.window, self.window)))
-        ]
-        found = self.model_.certify(*windows)
-        if found is not None:
-            found.warn()
-        return found
+    def _trained(self, run: Run) -> None:
+        """Take over what a training has come to."""
+        self.history_, self.certificate_ = run.history, None
+        if isinstance(self.model_, WithHead):
+            apart = windows_of(run.tail, self.window, self.window) if len(run.tail) else run.tail
+            self.certificate_ = self.model_.certify(run.ordered.windows, apart)
+        if self.certificate_ is not None:
+            self.certificate_.warn()
 
     def fit_against(self, X: np.ndarray, held_out: np.ndarray) -> Self:
         """Learn from all rows of X (n c), and validate on others (m c), as the release does.
