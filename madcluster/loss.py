@@ -9,6 +9,8 @@ written ν in its paper, is called `nu`.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
@@ -95,9 +97,18 @@ class _Products(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: FunctionCtx, h: Tensor, center: Tensor) -> Tensor:
-        ctx.save_for_backward(h, center)
+    def forward(h: Tensor, center: Tensor) -> Tensor:
         return _products(h, center)
+
+    @staticmethod
+    def setup_context(ctx: FunctionCtx, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs)
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[int | None, ...], *inputs: Tensor) -> tuple[Tensor, int]:
+        """One after the other: a pass over all of them would not stay in a cache."""
+        h, center = stacked(info.batch_size, in_dims, inputs)
+        return torch.stack([_Products.apply(*each) for each in zip(h, center, strict=True)]), 0
 
     @staticmethod
     @once_differentiable
@@ -121,6 +132,14 @@ def _products(h: Tensor, center: Tensor) -> Tensor:
         products = vecdot(offset, offset), rows @ center, vecdot(rows, rows)
         values.append(torch.stack(products))
     return torch.cat(values, 1)
+
+
+def stacked(n: int, in_dims: tuple[int | None, ...], inputs: tuple[Tensor, ...]) -> list[Tensor]:
+    """What `torch.func.vmap` hands to a function of autograd, each with its n layers first."""
+    return [
+        x.expand(n, *x.shape) if dim is None else x.movedim(dim, 0)
+        for dim, x in zip(in_dims, inputs, strict=True)
+    ]
 
 
 def cache_blocks(x: Tensor, width: int) -> tuple[Tensor, ...]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from einops import rearrange
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx, once_differentiable
 from torch.nn.functional import gelu
 
-from madcluster.loss import cache_blocks
+from madcluster.loss import cache_blocks, stacked
 from madcluster.models.base import Embedder, Embedding
 from madcluster.models.layers import TokenEmbedding, reverse_gradient
 
@@ -60,9 +60,19 @@ class _Discrepancy(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: FunctionCtx, width: Tensor, series: Tensor) -> Tensor:
-        ctx.save_for_backward(width, series)
+    def forward(width: Tensor, series: Tensor) -> Tensor:
         return _discrepancy(width, series)
+
+    @staticmethod
+    def setup_context(ctx: FunctionCtx, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs)
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[int | None, ...], *inputs: Tensor) -> tuple[Tensor, int]:
+        """Each row is by itself, so those of many are so many more rows."""
+        width, series = stacked(info.batch_size, in_dims, inputs)
+        rows = _Discrepancy.apply(width.flatten(0, 1), series.flatten(0, 1))
+        return rows.view_as(width), 0
 
     @staticmethod
     @once_differentiable
