@@ -153,6 +153,7 @@ def plain(value: Any) -> Any:
 def outside() -> int:
     """The `stacklevel` by which a warning names the line that called the package, however deep."""
     level, frame = 1, sys._getframe(1)
-    while frame.f_back and frame.f_globals["__name__"].partition(".")[0] == "madcluster":
+    within = "madcluster", "contextlib"  # which stands between where a context or decorator is ours
+    while frame.f_back and frame.f_globals["__name__"].partition(".")[0] in within:
         level, frame = level + 1, frame.f_back
     return level
