@@ -8,7 +8,7 @@ A training step of a narrow network is some hundred calls with little to do in e
 serves all entities: their weights are stacked, and `torch.func.vmap` goes over the stack.
 
 **When it pays.** On one core of a CPU whole fits of 16 narrow networks, d = 8 or hidden layers of 16,
-took about half of the time. One entity alone loses. So may networks of the default widths, where
+took a third to half of the time. One entity alone loses. So may networks of the default widths, where
 products take the time and stacked weights do not stay in a cache: some gained a fifth, USAD took half
 as long again (`benchmarks/many.py`, book/costs). The memory is about that of one fit after the other.
 Validation, scores and thresholds are taken one entity at a time either way.
@@ -75,9 +75,11 @@ def fit_many(detector: MADCluster, rows: Mapping[str, Any]) -> dict[str, MADClus
 
     What is returned is what `detector.fit` gives for each entity alone: the same initial weights, the
     same windows in the same order, the best epoch and the end by patience of each. Digits differ by
-    the rounding of float32, for sums are taken in another order. Training carries rounding on: after
-    ten epochs scores agree to about 1e-3 of their range, and where two epochs validate equally well
-    but for rounding, the other one may be the best.
+    rounding, for sums are taken in another order. After short trainings most scores agree to 1e-5 of
+    their range and nearly all to 1e-3. But training can carry rounding on, as on another machine: Adam
+    makes a whole step also of a gradient that is rounding alone. Of many USADs and BeatGANs a few came
+    to differ by up to a tenth; two such USADs did so alone too, on rows that were changed by 1e-7.
+    Where two epochs validate equally well but for rounding, another one may be the best.
 
     Parameters
     ----------
