@@ -121,7 +121,9 @@ def peak(network: str, way: str) -> float:
     gc.collect()
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     fitted = WAYS[way](detector, rows)
-    highest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    # ru_maxrss would be that of the parent where this is larger
+    status = Path("/proc/self/status").read_text()
+    highest = int(status.partition("VmHWM:")[2].split()[0]) * 1024
     assert len(fitted) == len(rows)
     return (highest - pages * resource.getpagesize()) / 2**20
 
