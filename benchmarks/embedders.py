@@ -43,7 +43,7 @@ from madcluster.heads import Head, WithHead, build
 from madcluster.models import DCdetector, Embedder
 from madcluster.models.dcdetector import EPSILON
 from madcluster.models.layers import instance_normalize
-from madcluster.study.results import provenance, write_result
+from madcluster.study.results import peak_memory, provenance, write_result
 
 MSL_CHANNELS, WINDOW, BATCH = 55, 100, 128
 
@@ -124,7 +124,7 @@ def peak(action: Callable[[], None]) -> float:
     before = resident()
     action()
     action()
-    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before) / 2**20
+    return (peak_memory() - before) / 2**20
 
 
 def apart(function: Callable[..., dict[str, object]], *arguments: object) -> dict[str, object]:

@@ -27,7 +27,7 @@ from torch import Tensor
 from madcluster.heads import HEADS, WithHead, build, head_of
 from madcluster.models import Embedder
 from madcluster.study.benchmark import CPU_OPTIONS
-from madcluster.study.results import provenance, write_result
+from madcluster.study.results import peak_memory, provenance, write_result
 
 CHANNELS, WINDOW, BATCH = 55, 100, 16
 TRAIN, HELD_OUT = 160, 5  # windows of a short channel of MSL
@@ -106,8 +106,7 @@ def peak(embedder: str, head: str) -> float:
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     step()
     step()
-    highest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    return (highest - pages * resource.getpagesize()) / 2**20
+    return (peak_memory() - pages * resource.getpagesize()) / 2**20
 
 
 def apart(embedder: str, head: str) -> float:

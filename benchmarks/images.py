@@ -36,7 +36,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import resource
 import time
 import warnings
 from collections.abc import Callable
@@ -68,6 +67,7 @@ from madcluster.study.results import (
     MissingResultError,
     commit,
     once,
+    peak_memory,
     provenance,
     read_result,
     write_result,
@@ -140,7 +140,7 @@ def run(texture: str, seed: int, method: Method) -> list[dict[str, object]]:
                 else None,
                 "fit_seconds": round(fitted - started, 2),
                 "score_seconds": round(scored - fitted, 2),
-                "peak_gib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2),
+                "peak_gib": round(peak_memory() / 2**30, 2),
                 "commit": commit(),
             }
             | provenance(("torch", "numpy", "scikit-image", "efficientnet-lite-pytorch"))

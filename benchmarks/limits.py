@@ -32,7 +32,6 @@ from __future__ import annotations
 
 import argparse
 import math
-import re
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -53,7 +52,7 @@ from torch.utils.flop_counter import flop_registry
 
 from madcluster import metrics as of_scores
 from madcluster.models import EMBEDDERS, Embedder
-from madcluster.study.results import provenance, renew_result
+from madcluster.study.results import peak_memory, provenance, renew_result
 
 ROWS = 28_000, 88_000, 430_000
 BATCH = 32
@@ -93,7 +92,7 @@ def peak(make: Callable[..., dict[str, Action]], which: str, *arguments: object)
 
 
 def _highest() -> float:
-    return int(re.findall(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())[0]) / 1024
+    return peak_memory() / 2**20
 
 
 # --- metrics --------------------------------------------------------------------------------------

@@ -33,7 +33,7 @@ import torch
 from madcluster import MADCluster, synthetic
 from madcluster.many import fit_many
 from madcluster.study.benchmark import CPU_OPTIONS
-from madcluster.study.results import provenance, renew_result
+from madcluster.study.results import peak_memory, provenance, renew_result
 
 ENTITIES = 1, 4, 16, 64
 # the widths of chapter 13, and narrower ones; the most entities of each
@@ -121,9 +121,7 @@ def peak(network: str, way: str) -> float:
     gc.collect()
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     fitted = WAYS[way](detector, rows)
-    # ru_maxrss would be that of the parent where this is larger
-    status = Path("/proc/self/status").read_text()
-    highest = int(status.partition("VmHWM:")[2].split()[0]) * 1024
+    highest = peak_memory()
     assert len(fitted) == len(rows)
     return (highest - pages * resource.getpagesize()) / 2**20
 

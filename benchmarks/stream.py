@@ -10,7 +10,6 @@ million rows. Measure on an idle machine. With --only the rows of other detector
 from __future__ import annotations
 
 import argparse
-import resource
 import statistics
 import time
 
@@ -22,7 +21,7 @@ from madcluster import MADCluster
 from madcluster.detectors import DETECTORS, Detector
 from madcluster.models import EMBEDDERS
 from madcluster.service.groups import StreamGroup
-from madcluster.study.results import provenance, renew_result
+from madcluster.study.results import peak_memory, provenance, renew_result
 
 CHANNELS, WINDOW = 38, 100
 ROWS = 1_000_000
@@ -113,12 +112,12 @@ def memory() -> dict[str, object]:
     rows = np.random.default_rng(1).normal(size=(1000, CHANNELS)).astype(np.float32)
     for _ in range(10):
         stream.update(rows)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = peak_memory()
     started = time.perf_counter()
     for _ in range(ROWS // 1000):
         stream.update(rows)
     seconds = time.perf_counter() - started
-    grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+    grown = (peak_memory() - before) / 2**20
     return {"rows": stream.seen, "growth MiB": round(grown, 1), "rows/s": round(ROWS / seconds)}
 
 

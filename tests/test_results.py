@@ -2,8 +2,10 @@
 
 import re
 import subprocess
+import sys
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -12,6 +14,7 @@ from madcluster.study.results import (
     MissingResultError,
     commit,
     once,
+    peak_memory,
     provenance,
     read_result,
     renew_result,
@@ -133,3 +136,14 @@ def test_what_was_made_once_is_read(tmp_path):
     with pytest.raises(TypeError):
         once(tmp_path / "two.json", lambda: {1, 2})
     assert not (tmp_path / "two.json").exists()
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="no /proc")
+def test_the_peak_is_that_of_the_process_and_not_of_its_parent():
+    ballast = np.ones(300 * 2**20, dtype=np.uint8)  # bytes
+    code = "from madcluster.study.results import peak_memory; print(peak_memory())"
+    child = int(
+        subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout
+    )
+    assert child < peak_memory() - 200 * 2**20
+    assert peak_memory() > ballast.nbytes

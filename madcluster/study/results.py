@@ -21,6 +21,7 @@ __all__ = [
     "MissingResultError",
     "commit",
     "once",
+    "peak_memory",
     "provenance",
     "read_result",
     "renew_result",
@@ -35,6 +36,21 @@ FOLDER = (_ABOVE if (_ABOVE / "pyproject.toml").exists() else Path.cwd()) / "boo
 
 class MissingResultError(FileNotFoundError):
     """A table that no command has written yet."""
+
+
+def peak_memory() -> int:
+    """Bytes that this process has held at its highest; Linux alone.
+
+    `resource.getrusage` has another number, `ru_maxrss`: a process inherits it from its parent, so a
+    fresh one, started by a larger, shows that one's.
+
+    Raises
+    ------
+    OSError
+        Where there is no /proc.
+    """
+    status = Path("/proc/self/status").read_text()
+    return int(status.partition("VmHWM:")[2].split()[0]) * 1024
 
 
 def provenance(
