@@ -723,35 +723,26 @@ def test_the_runs_of_the_study_of_heads(monkeypatch):
         assert trained[0].settings != found["deepsvdd", "contrastive", "default"][0].settings
 
 
-def test_some_of_a_part_are_run_first(monkeypatch, tmp_path):
+@pytest.mark.parametrize(
+    ("given", "expected", "wrong", "message"),
+    [
+        (["--only", "drnn", "random"], {"drnn", "random"}, ["--only", "drn"], "unknown name"),
+        (["--variant", "two"], {"kmeans"}, ["--variant", "three"], "comparison has no variant"),
+    ],
+)
+def test_some_of_a_part_are_run_first(given, expected, wrong, message, monkeypatch, tmp_path):
     grids, seen = script("grid"), []
     monkeypatch.setenv("MADCLUSTER_DATA", str(tmp_path))
     monkeypatch.setattr(grids, "restore", lambda *_: None)
     monkeypatch.setattr(grids, "write", lambda table: seen.append(table))
     monkeypatch.setattr(grids, "run_all", lambda runs, *_, **__: seen.extend(runs))
     runs = grids.grid(["synthetic"], ["drnn", "usad", "random"])
-    monkeypatch.setitem(grids.PARTS, "comparison", (lambda: runs, "comparison"))
-    monkeypatch.setattr("sys.argv", ["grid.py", "comparison", "--only", "drnn", "random"])
-    grids.main()
-    assert seen.pop() == "comparison"
-    assert seen == [run for run in runs if run.embedder != "usad"]
-    monkeypatch.setattr("sys.argv", ["grid.py", "comparison", "--only", "drn"])
-    with pytest.raises(SystemExit, match="unknown name \\['drn'\\]"):
-        grids.main()
-
-
-def test_some_settings_of_a_part_are_run_first(monkeypatch, tmp_path):
-    grids, seen = script("grid"), []
-    monkeypatch.setenv("MADCLUSTER_DATA", str(tmp_path))
-    monkeypatch.setattr(grids, "restore", lambda *_: None)
-    monkeypatch.setattr(grids, "write", lambda table: seen.append(table))
-    monkeypatch.setattr(grids, "run_all", lambda runs, *_, **__: seen.extend(runs))
-    runs = grids.grid(["synthetic"], ["random"], variant="one")
     runs += grids.grid(["synthetic"], ["kmeans"], variant="two")
     monkeypatch.setitem(grids.PARTS, "comparison", (lambda: runs, "comparison"))
-    monkeypatch.setattr("sys.argv", ["grid.py", "comparison", "--variant", "two"])
+    monkeypatch.setattr("sys.argv", ["grid.py", "comparison", *given])
     grids.main()
-    assert seen == [*(run for run in runs if run.embedder == "kmeans"), "comparison"]
-    monkeypatch.setattr("sys.argv", ["grid.py", "comparison", "--variant", "three"])
-    with pytest.raises(SystemExit, match="comparison has no variant \\['three'\\]"):
+    assert seen.pop() == "comparison"
+    assert seen == [run for run in runs if run.embedder in expected]
+    monkeypatch.setattr("sys.argv", ["grid.py", "comparison", *wrong])
+    with pytest.raises(SystemExit, match=f"{message} \\['{wrong[1]}'\\]"):
         grids.main()

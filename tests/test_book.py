@@ -294,27 +294,25 @@ def test_the_sample_file_is_what_its_script_writes():
     )
 
 
+OF_THE_SAMPLE = {
+    "CSV": str(ROOT / "book" / "_static" / "plant.csv"),
+    "TIME": "minute",
+    "LABELS": "fault",
+    "FAST": True,
+}
+
+
 def test_chapter_15_reports_on_a_file(tmp_path):
-    parameters = {
-        "CSV": str(ROOT / "book" / "_static" / "plant.csv"),
-        "TIME": "minute",
-        "LABELS": "fault",
-        "FAST": True,
-    }
-    run(ROOT / "book" / "15_your_own_data.ipynb", tmp_path / "report.ipynb", parameters, cwd=ROOT)
+    run(
+        ROOT / "book" / "15_your_own_data.ipynb", tmp_path / "report.ipynb", OF_THE_SAMPLE, cwd=ROOT
+    )
     text = (tmp_path / "report.ipynb").read_text()
     assert "Series('plant', train (1100, 8)" in text
     assert text.count("image/png") >= 4
 
 
 def test_the_page_on_service_takes_a_file(tmp_path):
-    parameters = {
-        "CSV": str(ROOT / "book" / "_static" / "plant.csv"),
-        "TIME": "minute",
-        "LABELS": "fault",
-        "FAST": True,
-    }
-    run(ROOT / "book" / "in_service.ipynb", tmp_path / "service.ipynb", parameters, cwd=ROOT)
+    run(ROOT / "book" / "in_service.ipynb", tmp_path / "service.ipynb", OF_THE_SAMPLE, cwd=ROOT)
     cells = {
         cell.id: cell for cell in nbformat.read(tmp_path / "service.ipynb", as_version=4).cells
     }
